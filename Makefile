@@ -1,0 +1,79 @@
+# The front door: meson and ninja do the work, see meson.build and HACKING.md.
+#
+#	make			build everything
+#	make run		build, then serve examples/kquay.conf
+#	make check		build, then run the tests; one line of figures at the end
+#	  SUITE=conformance	  of one suite: unit, conformance, program or lint
+#	  TEST=name		  one test
+#	  SANITIZE=address,undefined  or thread: in a build of its own
+#	  WERROR=1		  warnings are errors
+#	make bench		measure; prints ratios, never fails on a figure
+#	make install		[prefix=/usr/local] [DESTDIR=]
+#	make uninstall		what the last make install has put there
+#	make clean		remove every build folder
+#
+# run, check and bench install what they need themselves (tools/setup).
+prefix = /usr/local
+DESTDIR =
+SANITIZE =
+SUITE =
+TEST =
+WERROR =
+
+comma = ,
+BUILD = build$(if $(SANITIZE),-$(subst $(comma),-,$(SANITIZE)))$(if $(WERROR),-werror)
+PREFIX = $(abspath $(prefix))
+REPORT = $(BUILD)/meson-logs/testlog.json
+
+# A sanitizer ends the test at its first finding and says where.  Under
+# ThreadSanitizer the address space must not be laid out too randomly.
+SETUP = $(if $(WERROR),--werror) \
+    $(if $(SANITIZE),-Db_sanitize=$(SANITIZE) -Db_lundef=false \
+    '-Dc_args=-fno-sanitize-recover=all -fno-omit-frame-pointer')
+CONFIGURED = [ -e $(BUILD)/build.ninja ] || meson setup $(SETUP) $(BUILD) \
+    $$([ ! -e $(BUILD)/meson-private/coredata.dat ] || echo --reconfigure)
+TESTENV = $(if $(SANITIZE),ASAN_OPTIONS=detect_stack_use_after_return=1 \
+    UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=second_deadlock_stack=1 \
+    $(if $(findstring thread,$(SANITIZE)),$(if $(NOASLR),setarch -R)))
+NOASLR = $(shell setarch -R true 2>/dev/null && echo yes)
+TESTARGS = --print-errorlogs $(if $(SANITIZE),--no-suite lint -t 4) \
+    $(if $(SUITE),--suite $(SUITE)) $(TEST)
+
+.PHONY: all run check bench install uninstall clean help
+
+all:
+	@tools/setup build
+	@$(CONFIGURED)
+	@ninja -C $(BUILD)
+
+run: all
+	@exec $(BUILD)/src/program/kquay run -c examples/kquay.conf
+
+check:
+	@tools/setup build check
+	@$(CONFIGURED)
+	@ninja -C $(BUILD)
+	@rm -f $(REPORT)
+	@$(TESTENV) meson test -C $(BUILD) --no-rebuild $(TESTARGS) || :
+	@tools/report $(REPORT)
+
+bench:
+	@tools/setup build bench
+	@$(CONFIGURED)
+	@ninja -C $(BUILD) bench
+
+install: all
+	@[ "$$(cat $(BUILD)/prefix 2>/dev/null)" = "$(PREFIX)" ] || \
+	    { meson configure $(BUILD) -Dprefix=$(PREFIX) && \
+	    ninja -C $(BUILD) && echo $(PREFIX) >$(BUILD)/prefix; }
+	@DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild
+	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" -ne 0 ] || /sbin/ldconfig
+
+uninstall:
+	@ninja -C $(BUILD) uninstall
+
+clean:
+	@rm -rf build build-*
+
+help:
+	@sed -n 's/^#\t//p' Makefile
