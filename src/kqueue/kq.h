@@ -1,0 +1,344 @@
+/*
+ * kq.h: the queue, its knotes, and who may touch them.
+ *
+ * A queue is an epoll descriptor plus the knotes in user memory.  Whatever the
+ * kernel can watch is watched by epoll and found again through a tag, never
+ * through a pointer.  Whatever it cannot (a user event, a timer, a signal, a
+ * regular file, a threshold) becomes active here and stands in the ready FIFO,
+ * which announces itself through one eventfd in the same epoll.
+ *
+ *	     change list			     events
+ *		  |				       ^
+ *	      change.c				   collect.c
+ *	  _______|_______________		 ______|______
+ *	 |			 |		|	      |
+ *   descriptor.c	     object.c	     epoll_wait    ready.c
+ *   READ, WRITE	  TIMER, USER, ...     (tags)	   (FIFO)
+ *	 |			 |		^	      ^
+ *	epoll		      filter_*.c ------- | ----------- |
+ *
+ * Invariants
+ *  1 No pointer in epoll.  A tag counts only if its generation is that of the
+ *    slot it names, compared with the lock held.
+ *  2 A slot's generation changes whenever what it names may be another file.
+ *  3 The kernel watches at least what the enabled knotes want.  It may watch
+ *    more: interest is narrowed when an unwanted event shows, not before.
+ *  4 If the FIFO is not empty when the lock is dropped, an edge of the eventfd
+ *    stands in the epoll that nobody has consumed (q_armed).
+ *  5 No lock is held across anything that blocks.
+ *  6 A descriptor's watch bit (watch.h) is set before its EPOLL_CTL_ADD, and
+ *    stays while any registration is left in the epoll, also that of a knote
+ *    which is gone.
+ *  7 A new knote makes one epoll_ctl(): the kernel, not our memory, says what
+ *    the number names.
+ *  8 Nothing that the program could see is consumed: no byte, no socket error,
+ *    no pending signal, no zombie.
+ *
+ * Functions inside return 0 or an errno value.  Queues are type-stable: closed
+ * ones are used again, never freed, so a thread that comes back late from the
+ * kernel may look at q_life to learn that its queue has gone.
+ */
+#ifndef KQ_H
+#define KQ_H
+
+#include <sys/epoll.h>
+#include <sys/event.h>
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "lock.h"
+#include "timers.h"
+
+/* -- a knote: one registration ---------------------------------------------- */
+
+struct knote {
+	void		*kn_udata;
+	uint32_t	 kn_fflags;	/* as given: NOTE_* wanted */
+	uint8_t		 kn_flags;	/* EV_ONESHOT, CLEAR, RECEIPT, DISPATCH */
+	uint8_t		 kn_status;	/* KN_* */
+	uint16_t	 kn_turn;	/* collection that returned it last */
+};
+
+#define KN_ATTACHED	0x01	/* it exists */
+#define KN_DISABLED	0x02
+#define KN_ACTIVE	0x04	/* there is something to report */
+#define KN_QUEUED	0x08	/* it stands in the FIFO */
+#define KN_FORCED	0x10	/* EV_FORCEONESHOT: report unasked */
+#define KN_GATED	0x20	/* epoll's word is not enough: edge, then ask */
+#define KN_NEVER	0x40	/* cannot fire: write end of a pipe for READ */
+#define KN_EXT		0x80	/* ext[] is not zero; kept beside */
+
+#define KN_MODES	(EV_ONESHOT | EV_CLEAR | EV_RECEIPT | EV_DISPATCH)
+
+static inline bool
+knote_enabled(const struct knote *kn)
+{
+	return (kn->kn_status & (KN_ATTACHED | KN_DISABLED)) == KN_ATTACHED;
+}
+
+/* -- knotes of a descriptor: EVFILT_READ and EVFILT_WRITE --------------------- */
+
+enum fdtype {
+	FD_UNKNOWN,		/* not asked yet */
+	FD_STREAM,		/* connection-oriented socket, listening or not */
+	FD_DGRAM,
+	FD_PIPE_READ,		/* pipe or FIFO, by access mode */
+	FD_PIPE_WRITE,
+	FD_PIPE_BOTH,
+	FD_TTY,
+	FD_EVENTFD,
+	FD_KQUEUE,
+	FD_FILE,		/* regular file or directory: epoll refuses */
+	FD_DEVICE,		/* other that epoll refuses */
+	FD_OTHER		/* other that epoll takes */
+};
+
+/* What does not fit in a slot because almost nobody uses it. */
+struct fdextra {
+	int64_t		 fx_lowat[2];	/* data of NOTE_LOWAT, READ and WRITE */
+	uint64_t	 fx_ext[2][4];
+	int		 fx_inotify;	/* watch descriptor of a file, or -1 */
+};
+
+struct fdnote {
+	struct knote	 fn_knote[2];	/* FN_READ, FN_WRITE */
+	struct fdextra	*fn_extra;	/* or NULL */
+	uint32_t	 fn_gen;	/* 28 bits, part of the tag */
+	uint16_t	 fn_kernel;	/* FK_*: what the kernel watches */
+	uint8_t		 fn_type;	/* enum fdtype */
+	uint8_t		 fn_flags;	/* FN_SHUT_WR */
+};
+
+#define FN_READ		0
+#define FN_WRITE	1
+
+#define FK_IN		0x01	/* the main epoll: readable */
+#define FK_OUT		0x02	/* writable */
+#define FK_EDGE		0x04	/* EPOLLET */
+#define FK_ONCE		0x08	/* EPOLLONESHOT */
+#define FK_MAIN		0x10	/* is registered there */
+#define FK_WOUT		0x20	/* the epoll for WRITE beside it: writable */
+#define FK_WEDGE	0x40
+#define FK_WONCE	0x80
+#define FK_WRITER	0x100	/* is registered there */
+
+#define FN_SHUT_WR	0x01	/* shutdown(SHUT_WR) was called on it */
+
+/* -- knotes of the other filters ---------------------------------------------- */
+
+/*
+ * An object is a knote found by (filter, ident) in the queue's hash, and by
+ * its index, which does not change while it lives.
+ */
+struct object {
+	struct knote	 o_knote;
+	uintptr_t	 o_ident;
+	int64_t		 o_data;	/* USER: data; SIGNAL: count already returned;
+					   TIMER: period in ns, 0 if it fires once */
+	uint64_t	 o_deadline;	/* TIMER: next expiry, ns of its clock */
+	uint64_t	*o_ext;		/* four words, or NULL */
+	uint32_t	 o_gen;		/* 28 bits */
+	uint32_t	 o_index;
+	uint32_t	 o_next;	/* in the hash chain, or free list */
+	uint32_t	 o_place;	/* TIMER: in the heap, or TIMER_NOWHERE */
+	int16_t		 o_filter;
+	uint8_t		 o_clock;	/* TIMER: enum kqclock */
+};
+
+enum kqclock { CLOCK_UPTIME, CLOCK_WALL };	/* MONOTONIC, REALTIME */
+
+/* -- tags: what epoll gives back ---------------------------------------------- */
+
+enum tagkind {
+	TAG_FD,			/* index: descriptor number */
+	TAG_OBJECT,		/* index: object */
+	TAG_WAKE,		/* the eventfd of the ready FIFO */
+	TAG_TIMER,		/* index: enum kqclock */
+	TAG_WRITER,		/* the epoll for WRITE */
+	TAG_SIGNAL,		/* signalfd for signals that all threads block */
+	TAG_INOTIFY
+};
+
+#define GEN_MASK	0x0fffffffu
+
+static inline uint64_t
+tag_make(enum tagkind kind, uint32_t gen, uint32_t index)
+{
+	return (uint64_t)kind << 60 | (uint64_t)(gen & GEN_MASK) << 32 | index;
+}
+
+#define TAG_KIND(tag)	((enum tagkind)((tag) >> 60))
+#define TAG_GEN(tag)	((uint32_t)((tag) >> 32) & GEN_MASK)
+#define TAG_INDEX(tag)	((uint32_t)(tag))
+
+/* -- the ready FIFO ------------------------------------------------------------ */
+
+struct ready {			/* a knote that stands in it */
+	uint32_t	 r_index;	/* descriptor number or object */
+	uint32_t	 r_gen;
+	int16_t		 r_filter;
+};
+
+struct fifo {
+	struct ready	*f_ring;
+	uint32_t	 f_size;	/* a power of two, or 0 */
+	uint32_t	 f_head, f_tail;	/* run freely; tail - head entries */
+	uint32_t	 f_knotes;	/* knotes that may need a place */
+};
+
+/* -- the queue ----------------------------------------------------------------- */
+
+struct kqueue {
+	struct lock	 q_lock;
+	uint32_t	 q_life;	/* odd: open; grows at open and close */
+	int		 q_epoll;	/* epoll, by a name of its own or the caller's */
+	int		 q_wake;	/* eventfd */
+	int		 q_writer;	/* second epoll, for WRITE; -1 until needed */
+	int		 q_timerfd[2];	/* by enum kqclock; -1 until needed */
+	int		 q_signalfd;	/* -1 until needed */
+	int		 q_inotify;	/* -1 until needed */
+	uint32_t	 q_slot;	/* its place in queues[] */
+	uint32_t	 q_names;	/* descriptors that name it */
+	uint32_t	 q_waiters;	/* threads in epoll_wait, while threaded */
+	bool		 q_armed;	/* invariant 4 */
+	bool		 q_shared;	/* two threads have waited at once */
+	bool		 q_suspects;	/* a close() could not take the lock */
+	bool		 q_epoll_first;	/* the FIFO had all the slots last time */
+	uint16_t	 q_turn;	/* numbers the collections */
+	uint64_t	 q_signals;	/* signals watched: bit (signo - 1) */
+
+	struct fifo	 q_ready;
+
+	struct fdnote	**q_pages;	/* by descriptor / FDPAGE */
+	uint32_t	 q_npages;
+
+	struct object	**q_slabs;	/* by index / OBJSLAB */
+	uint32_t	 q_nslabs, q_nobjects, q_freeobject;
+	uint32_t	*q_hash;	/* heads of chains, NO_OBJECT: empty */
+	uint32_t	 q_hashsize;	/* a power of two, or 0 */
+
+	struct timers	 q_timers[2];	/* by enum kqclock */
+	uint64_t	 q_timer_at[2];	/* what the timerfd is set to, or NEVER */
+};
+
+#define NO_OBJECT	UINT32_MAX
+
+/* -- filters of objects ---------------------------------------------------------- */
+
+/*
+ * A change, decoded: flags without EV_SYSFLAGS.  All functions are called with
+ * the lock held.
+ */
+struct filter {
+	/*
+	 * A new knote; o_knote, o_ident and o_filter are set, the rest is 0.
+	 * An errno value refuses it; then nothing may be left behind.
+	 */
+	int	(*f_attach)(struct kqueue *, struct object *,
+		    const struct kevent *);
+	/* The knote goes: EV_DELETE, one-shot, or the queue closes. */
+	void	(*f_detach)(struct kqueue *, struct object *);
+	/*
+	 * EV_ADD or another change of a knote that exists; udata has been
+	 * dealt with, the rest of the change is the filter's.  An errno value
+	 * refuses the change.
+	 */
+	int	(*f_touch)(struct kqueue *, struct object *,
+		    const struct kevent *);
+	/* Is there something to report?  Asked after attach, touch, enable. */
+	bool	(*f_active)(struct kqueue *, struct object *);
+	/*
+	 * Fill in fflags, data and flags (EV_EOF, EV_ONESHOT; the stored modes
+	 * are there already) of an active knote; false: there is nothing after
+	 * all.  Afterwards, with EV_CLEAR, the state starts anew, and
+	 * KN_ACTIVE is cleared by the filter; without it stays.
+	 */
+	bool	(*f_report)(struct kqueue *, struct object *, struct kevent *);
+	uint8_t	f_forced;	/* EV_CLEAR where the filter implies it */
+};
+
+extern const struct filter filter_timer;	/* filter_timer.c */
+extern const struct filter filter_user;		/* filter_user.c */
+extern const struct filter filter_signal;	/* filter_signal.c */
+
+/* -- kqueue.c: queues and their names ----------------------------------------------- */
+
+/*
+ * The queue that the descriptor names, a dup of one included; NULL if it names
+ * none, or if this process is a forked child of the queue's.
+ */
+struct kqueue	*kqueue_find(int fd);
+
+/* The open queue in a slot of the table of all queues, or NULL. */
+struct kqueue	*kqueue_at(uint32_t slot);
+uint32_t	 kqueue_slots(void);
+
+/* As lock_take(), and the queue is open; lock_drop() with what that owes. */
+bool	queue_lock(struct kqueue *);
+void	queue_unlock(struct kqueue *);
+
+/*
+ * A descriptor of the library's own in the queue's main epoll, level or edge;
+ * all are close-on-exec and go with the queue.
+ */
+int	queue_watch(struct kqueue *, int fd, uint32_t events, uint64_t tag);
+
+/*
+ * A number out of the way of the program's: the library keeps its own
+ * descriptors high, so that kqueue() itself is the lowest free one and
+ * programs that count descriptors see few.  Consumes fd.
+ */
+int	fd_move_high(int fd);
+
+/* -- ready.c ---------------------------------------------------------------------- */
+
+/* Room for one more knote that may stand in the FIFO; 0 or ENOMEM. */
+int	ready_reserve(struct kqueue *);
+void	ready_release(struct kqueue *);
+
+/* The knote has something to report: put it in the FIFO unless it stands there. */
+void	ready_push(struct kqueue *, struct knote *, int filter, uint32_t index,
+	    uint32_t gen);
+
+/* -- object.c ---------------------------------------------------------------------- */
+
+struct object	*object_find(struct kqueue *, int filter, uintptr_t ident);
+struct object	*object_at(struct kqueue *, uint32_t index);
+int		 object_new(struct kqueue *, int filter, uintptr_t ident,
+		    struct object **);
+void		 object_free(struct kqueue *, struct object *);
+
+/*
+ * The filter saw something happen: mark the knote active and, if it is
+ * enabled, put it in the FIFO.
+ */
+void	object_activate(struct kqueue *, struct object *);
+
+/* -- filter_timer.c ------------------------------------------------------------------- */
+
+/* A clock's timerfd fired: activate what is due, set it again. */
+void	timer_expire(struct kqueue *, enum kqclock);
+void	timer_close(struct kqueue *);
+
+/* -- filter_signal.c and signals.c ------------------------------------------------------ */
+
+/*
+ * The handler that counts signals takes no lock: it adds to a total and writes
+ * to the eventfd of each queue that watches.  Whoever reads from such a queue
+ * (q_signals is not 0) calls signal_collect(), which compares the totals with
+ * what each knote has returned and activates the knotes that differ.
+ */
+void	signal_collect(struct kqueue *);
+/* The signalfd of q showed an edge. */
+void	signal_pending(struct kqueue *);
+/*
+ * epoll_wait() was interrupted in this thread: true if it was by nothing but
+ * signals that the program ignores, so that the caller waits on.
+ */
+bool	signal_only_ignored(void);
+/* In a forked child: the program's own dispositions again, nothing watched. */
+void	signal_fork_child(void);
+
+#endif

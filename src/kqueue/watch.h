@@ -1,0 +1,45 @@
+/*
+ * watch.h: which descriptors have a registration, and what happens to those
+ * when the program closes or changes them.
+ *
+ * The wrappers in interpose.c call these around the real thing.  All of them
+ * preserve errno, may be called from any thread and from a signal handler, and
+ * do nothing in a process that is not the owner of the queues (a forked or
+ * vforked child).
+ */
+#ifndef KQ_WATCH_H
+#define KQ_WATCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct kqueue;
+
+/* There has been a queue in this process; until then there is nothing to do. */
+extern bool watch_on;
+
+/* A registration of this descriptor may exist in some queue. */
+bool	watch_has(int fd);
+
+/*
+ * Around everything that makes the number name another file or none: removes
+ * its knotes in all queues; if it names a queue, that name goes.
+ * To be called only if the real thing cannot fail for a reason that is known
+ * beforehand: a dup2() that fails keeps the knotes.
+ */
+void	watch_close_begin(int fd);
+void	watch_close_end(int fd);
+
+/* from was copied to to (dup, dup2, F_DUPFD): a second name if from is a queue. */
+void	watch_dup(int from, int to);
+
+enum watch_event {
+	WATCH_SHUT_WR,		/* shutdown(SHUT_WR or SHUT_RDWR) succeeded */
+	WATCH_CONNECT,		/* connect() or listen() was called */
+	WATCH_SEEK		/* lseek() moved the offset */
+};
+
+/* Something happened of which the kernel tells no epoll: look again. */
+void	watch_event(int fd, enum watch_event);
+
+#endif
