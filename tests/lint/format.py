@@ -1,0 +1,26 @@
+"""Every C file is as clang-format 14 and .clang-format lay it out.
+
+Only the public headers are aligned by hand: they are read as tables.
+"""
+
+import os
+import shutil
+import subprocess
+
+import tree
+
+tool = shutil.which("clang-format-14")
+if tool is None:
+    tree.skip("clang-format-14 is not here, and other versions differ")
+
+sources = tree.files(".c", ".h", under=("src/", "examples/", "tests/", "bench/"))
+told = subprocess.run(
+    [tool, "--dry-run", "--Werror", "--ferror-limit=1", *sources],
+    cwd=tree.TOP,
+    capture_output=True,
+    text=True,
+)
+wrong = sorted({line.split(":")[0] for line in told.stderr.splitlines() if ": error:" in line})
+if told.returncode != 0 and not wrong:
+    wrong = [told.stderr]
+tree.verdict([f"{path}: run clang-format-14 -i {path}" for path in wrong])

@@ -1,0 +1,98 @@
+#!/bin/sh
+#
+# What `make install` puts down is complete: install.sh BUILD PREFIX
+#
+# Everything lies where it is promised; a program finds <sys/event.h> and
+# <kquay.h> through pkg-config alone, and runs linked either way.
+set -eu
+
+build=$1
+prefix=$2
+work=$(mktemp -d "${TMPDIR:-/tmp}/kquay-install.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+
+fail() {
+	echo "install: $*"
+	exit 1
+}
+
+# A log of an earlier `make install` stays: `make uninstall` goes by it.
+log=$build/meson-logs/install-log.txt
+[ ! -e "$log" ] || cp -p "$log" "$work/install-log.txt"
+DESTDIR=$work/root meson install -C "$build" --no-rebuild --quiet
+rm -f "$log"
+[ ! -e "$work/install-log.txt" ] || cp -p "$work/install-log.txt" "$log"
+
+cd "$work/root$prefix"
+for file in include/kq/sys/event.h include/kquay.h \
+    lib/libkq.so lib/libkq.a lib/libkquay.so lib/libkquay.a \
+    lib/pkgconfig/kq.pc lib/pkgconfig/kquay.pc bin/kquay \
+    share/man/man2/kqueue.2 share/man/man3/kquay.3 \
+    share/man/man5/kquay.conf.5 share/man/man8/kquay.8; do
+	[ -e $file ] || fail "no $prefix/$file"
+done
+
+cat >"$work/kq.c" <<'END'
+#include <sys/event.h>
+
+int
+main(void)
+{
+	struct kevent ev;
+	int kq = kqueue();
+
+	EV_SET(&ev, 1, EVFILT_USER, EV_ADD, NOTE_TRIGGER, 0, &ev);
+	if (kq == -1 || kevent(kq, &ev, 1, 0, 0, 0) == -1)
+		return 1;
+	EV_SET(&ev, 1, EVFILT_USER, 0, NOTE_TRIGGER, 0, &ev);
+	return kevent(kq, &ev, 1, &ev, 1, 0) != 1 || ev.udata != &ev;
+}
+END
+cat >"$work/kquay.c" <<'END'
+#include <kquay.h>
+
+int
+main(void)
+{
+	static const struct kquay_ops ops;
+	struct kquay *q = kquay_new(&ops, 0);
+
+	if (q == 0 || kquay_step(q, 0) == -1)
+		return 1;
+	kquay_free(q);
+	return 0;
+}
+END
+
+export PKG_CONFIG_PATH="$PWD/lib/pkgconfig"
+sed -i "s|^prefix=.*|prefix=$PWD|" lib/pkgconfig/*.pc
+for name in kq kquay; do
+	# The flags are words, some of them empty.
+	# shellcheck disable=SC2046
+	cc -Wall -Wextra -Werror -o "$work/$name-shared" "$work/$name.c" \
+	    $(pkg-config --cflags --libs $name) || fail "$name: shared"
+	LD_LIBRARY_PATH=$PWD/lib "$work/$name-shared" ||
+	    fail "$name: the shared program fails"
+	# shellcheck disable=SC2046
+	cc -static -o "$work/$name-static" "$work/$name.c" \
+	    $(pkg-config --static --cflags --libs $name) || fail "$name: static"
+	"$work/$name-static" || fail "$name: the static program fails"
+done
+
+# The header alone, as C++ sees it, where there is a C++ compiler.
+if command -v c++ >/dev/null 2>&1; then
+	for header in sys/event.h kquay.h; do
+		echo "#include <$header>" >"$work/header.cc"
+		# shellcheck disable=SC2046
+		c++ -Wall -Werror -fsyntax-only "$work/header.cc" \
+		    $(pkg-config --cflags kquay) || fail "$header is not C++"
+	done
+fi
+
+# The program finds its libraries without help.
+status=0
+env -u LD_LIBRARY_PATH bin/kquay >"$work/usage" 2>&1 || status=$?
+[ $status -eq 64 ] || {
+	cat "$work/usage"
+	fail "bin/kquay without arguments: status $status instead of 64"
+}
