@@ -3,11 +3,13 @@
 # What `make install` puts down is complete: install.sh BUILD PREFIX
 #
 # Everything lies where it is promised; a program finds <sys/event.h> and
-# <kquay.h> through pkg-config alone, and runs linked either way.
+# <kquay.h> through pkg-config alone, and runs linked either way; the programs
+# in README.md build.
 set -eu
 
 build=$1
 prefix=$2
+readme=$(cd "$(dirname "$0")/../.." && pwd)/README.md
 work=$(mktemp -d "${TMPDIR:-/tmp}/kquay-install.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
@@ -77,6 +79,18 @@ for name in kq kquay; do
 	cc -static -o "$work/$name-static" "$work/$name.c" \
 	    $(pkg-config --static --cflags --libs $name) || fail "$name: static"
 	"$work/$name-static" || fail "$name: the static program fails"
+done
+
+# ```c blocks of the README, one file each.
+awk -v dir="$work" '
+	/^```c$/ { n++; inside = 1; next }
+	/^```$/ { inside = 0 }
+	inside { print > (dir "/readme-" n ".c") }
+' "$readme"
+for source in "$work"/readme-*.c; do
+	# shellcheck disable=SC2046
+	cc -Wall -Wextra -Werror -o "${source%.c}" "$source" \
+	    $(pkg-config --cflags --libs kquay) || fail "README.md: $source"
 done
 
 # The header alone, as C++ sees it, where there is a C++ compiler.
