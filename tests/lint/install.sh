@@ -9,7 +9,7 @@ set -eu
 
 build=$1
 prefix=$2
-readme=$(cd "$(dirname "$0")/../.." && pwd)/README.md
+top=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mktemp -d "${TMPDIR:-/tmp}/kquay-install.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
@@ -32,6 +32,13 @@ for file in include/kq/sys/event.h include/kquay.h \
     share/man/man2/kqueue.2 share/man/man3/kquay.3 \
     share/man/man5/kquay.conf.5 share/man/man8/kquay.8; do
 	[ -e $file ] || fail "no $prefix/$file"
+done
+
+# The static libraries hide what the shared ones do.
+for map in src/kqueue/libkq.map src/server/libkquay.map; do
+	name=$(basename $map .map)
+	python3 "$top/tests/lint/symbols.py" "$top/$map" "lib/$name.a" ||
+	    fail "lib/$name.a"
 done
 
 cat >"$work/kq.c" <<'END'
@@ -86,7 +93,7 @@ awk -v dir="$work" '
 	/^```c$/ { n++; inside = 1; next }
 	/^```$/ { inside = 0 }
 	inside { print > (dir "/readme-" n ".c") }
-' "$readme"
+' "$top/README.md"
 for source in "$work"/readme-*.c; do
 	# shellcheck disable=SC2046
 	cc -Wall -Wextra -Werror -o "${source%.c}" "$source" \

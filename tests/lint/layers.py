@@ -21,7 +21,7 @@ LIBC = set(
 )
 LIBC_FOLDERS = ("sys/", "net/", "netinet/", "arpa/")
 LINUX = re.compile(
-    r"linux/|asm/|sys/(epoll|eventfd|inotify|prctl|sendfile|signalfd|syscall|timerfd|xattr)\.h"
+    r"linux/|asm/|netpacket/|sys/(epoll|eventfd|inotify|prctl|sendfile|signalfd|syscall|timerfd|xattr)\.h"
 )
 BSD = {"sys/queue.h", "sys/tree.h", "md5.h", "vis.h", "libutil.h"}
 

@@ -1,4 +1,7 @@
-"""What the documents point at is there: relative links and `paths`."""
+"""What the documents point at is there: relative links and `paths`.
+
+NAME in a path stands for any.
+"""
 
 import glob
 import os
@@ -16,7 +19,7 @@ for path in tree.files(".md"):
         wanted = [os.path.join(here, target) for target in LINK.findall(line)]
         wanted += [os.path.join(tree.TOP, target) for target in PATH.findall(line)]
         for target in wanted:
-            if not glob.glob(target):
+            if not glob.glob(target.replace("NAME", "*")):
                 name = os.path.relpath(target, tree.TOP)
                 wrong.append(f"{path}:{number}: there is no {name}")
 tree.verdict(wrong)

@@ -9,10 +9,12 @@ SKIP = 77
 
 
 def files(*suffixes, under=("",)):
-    """Paths from the top of the tree, in order: what git tracks, or, in a
-    tree without git, what lies there apart from build folders."""
+    """Paths from the top of the tree, in order: what git does not ignore, or, in
+    a tree without git, what lies there apart from build folders."""
     listed = subprocess.run(
-        ["git", "-C", TOP, "ls-files", "-z"], capture_output=True, text=True
+        ["git", "-C", TOP, "ls-files", "-z", "-co", "--exclude-standard"],
+        capture_output=True,
+        text=True,
     )
     paths = listed.stdout.split("\0")[:-1] if listed.returncode == 0 else walk()
     return sorted(
@@ -48,7 +50,7 @@ def lines(path):
 
 
 def skip(reason):
-    print(f"skipped: {reason}")
+    print(reason)
     sys.exit(SKIP)
 
 
