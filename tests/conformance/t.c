@@ -6,8 +6,8 @@
 
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <poll.h>
 #include <stdio.h>
-#include <sys/wait.h>
 
 /* Seconds that one test may take before the runner ends it. */
 #define T_LIMIT 20
@@ -267,6 +267,14 @@ t_drain(int fd)
 	while ((n = read(fd, buf, sizeof(buf))) > 0)
 		total += (size_t)n;
 	return total;
+}
+
+void
+t_readable(int fd)
+{
+	struct pollfd pfd = { fd, POLLIN, 0 };
+
+	ck_assert_int_eq(poll(&pfd, 1, T_DEADLINE_MS), 1);
 }
 
 void

@@ -38,6 +38,16 @@
 /* The modes that a test may leave in flags, and what it must not look at. */
 #define T_MODES (EV_ONESHOT | EV_CLEAR | EV_DISPATCH | EV_RECEIPT)
 
+#define T_COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/*
+ * Here FreeBSD's choice holds where the systems differ, struct kevent has
+ * ext[], and there are EV_KEEPUDATA and EV_FORCEONESHOT.
+ */
+#if defined(__linux__) || defined(__FreeBSD__)
+#define T_FREEBSD 1
+#endif
+
 extern int t_kq;
 
 /*
@@ -65,6 +75,13 @@ int t_try_on(int kq, uintptr_t ident, int filter, unsigned int flags,
 
 /* A change must fail with this errno value. */
 #define t_fails(error, ...) ck_assert_int_eq(t_try(__VA_ARGS__), error)
+
+/* There is no knote of that key. */
+#define t_gone(ident, filter)                                                  \
+	t_fails(ENOENT, ident, filter, EV_DELETE, 0, 0, NULL)
+
+/* A number as udata. */
+#define t_ptr(n) ((void *)(uintptr_t)(n))
 
 /*
  * Collect up to n events, waiting at most ms for the first: what kevent()
@@ -119,6 +136,9 @@ void t_take(int fd, size_t n);
 /* Write until EAGAIN / read until EAGAIN or end: the number of bytes. */
 size_t t_fill(int fd);
 size_t t_drain(int fd);
+
+/* Wait until poll(2) says readable: what was sent has arrived. */
+void t_readable(int fd);
 
 /* Close so that the TCP peer gets a reset. */
 void t_reset(int fd);
