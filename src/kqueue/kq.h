@@ -50,27 +50,29 @@
 
 #include "lock.h"
 #include "timers.h"
+#include "watch.h"
 
-/* -- a knote: one registration ---------------------------------------------- */
+/* -- a knote: one registration ----------------------------------------------
+ */
 
 struct knote {
-	void		*kn_udata;
-	uint32_t	 kn_fflags;	/* as given: NOTE_* wanted */
-	uint8_t		 kn_flags;	/* EV_ONESHOT, CLEAR, RECEIPT, DISPATCH */
-	uint8_t		 kn_status;	/* KN_* */
-	uint16_t	 kn_turn;	/* collection that returned it last */
+	void *kn_udata;
+	uint32_t kn_fflags; /* as given: NOTE_* wanted */
+	uint8_t kn_flags;   /* EV_ONESHOT, CLEAR, RECEIPT, DISPATCH */
+	uint8_t kn_status;  /* KN_* */
+	uint16_t kn_turn;   /* collection that returned it last */
 };
 
-#define KN_ATTACHED	0x01	/* it exists */
-#define KN_DISABLED	0x02
-#define KN_ACTIVE	0x04	/* there is something to report */
-#define KN_QUEUED	0x08	/* it stands in the FIFO */
-#define KN_FORCED	0x10	/* EV_FORCEONESHOT: report unasked */
-#define KN_GATED	0x20	/* epoll's word is not enough: edge, then ask */
-#define KN_NEVER	0x40	/* cannot fire: write end of a pipe for READ */
-#define KN_EXT		0x80	/* ext[] is not zero; kept beside */
+#define KN_ATTACHED 0x01 /* it exists */
+#define KN_DISABLED 0x02
+#define KN_ACTIVE 0x04 /* there is something to report */
+#define KN_QUEUED 0x08 /* it stands in the FIFO */
+#define KN_FORCED 0x10 /* EV_FORCEONESHOT: report unasked */
+#define KN_GATED 0x20  /* epoll's word is not enough: edge, then ask */
+#define KN_NEVER 0x40  /* cannot fire: write end of a pipe for READ */
+#define KN_PLACED 0x80 /* it has a place reserved in the FIFO */
 
-#define KN_MODES	(EV_ONESHOT | EV_CLEAR | EV_RECEIPT | EV_DISPATCH)
+#define KN_MODES (EV_ONESHOT | EV_CLEAR | EV_RECEIPT | EV_DISPATCH)
 
 static inline bool
 knote_enabled(const struct knote *kn)
@@ -78,90 +80,95 @@ knote_enabled(const struct knote *kn)
 	return (kn->kn_status & (KN_ATTACHED | KN_DISABLED)) == KN_ATTACHED;
 }
 
-/* -- knotes of a descriptor: EVFILT_READ and EVFILT_WRITE --------------------- */
+/* -- knotes of a descriptor: EVFILT_READ and EVFILT_WRITE ---------------------
+ */
 
 enum fdtype {
-	FD_UNKNOWN,		/* not asked yet */
-	FD_STREAM,		/* connection-oriented socket, listening or not */
+	FD_UNKNOWN, /* not asked yet */
+	FD_STREAM,  /* connection-oriented socket, listening or not */
 	FD_DGRAM,
-	FD_PIPE_READ,		/* pipe or FIFO, by access mode */
+	FD_PIPE_READ, /* pipe or FIFO, by access mode */
 	FD_PIPE_WRITE,
 	FD_PIPE_BOTH,
 	FD_TTY,
 	FD_EVENTFD,
 	FD_KQUEUE,
-	FD_FILE,		/* regular file or directory: epoll refuses */
-	FD_DEVICE,		/* other that epoll refuses */
-	FD_OTHER		/* other that epoll takes */
+	FD_FILE,   /* regular file or directory: epoll refuses */
+	FD_DEVICE, /* other that epoll refuses */
+	FD_OTHER   /* other that epoll takes */
 };
 
 /* What does not fit in a slot because almost nobody uses it. */
 struct fdextra {
-	int64_t		 fx_lowat[2];	/* data of NOTE_LOWAT, READ and WRITE */
-	uint64_t	 fx_ext[2][4];
-	int		 fx_inotify;	/* watch descriptor of a file, or -1 */
+	int64_t fx_lowat[2]; /* data of NOTE_LOWAT, READ and WRITE */
+	uint64_t fx_ext[2][4];
+	int fx_inotify; /* watch descriptor of a file, or -1 */
 };
 
 struct fdnote {
-	struct knote	 fn_knote[2];	/* FN_READ, FN_WRITE */
-	struct fdextra	*fn_extra;	/* or NULL */
-	uint32_t	 fn_gen;	/* 28 bits, part of the tag */
-	uint16_t	 fn_kernel;	/* FK_*: what the kernel watches */
-	uint8_t		 fn_type;	/* enum fdtype */
-	uint8_t		 fn_flags;	/* FN_SHUT_WR */
+	struct knote fn_knote[2]; /* FN_READ, FN_WRITE */
+	struct fdextra *fn_extra; /* or NULL */
+	uint32_t fn_gen;          /* 28 bits, part of the tag */
+	uint16_t fn_kernel;       /* FK_*: what the kernel watches */
+	uint8_t fn_type;          /* enum fdtype */
+	uint8_t fn_flags;         /* FN_SHUT_WR */
 };
 
-#define FN_READ		0
-#define FN_WRITE	1
+#define FN_READ 0
+#define FN_WRITE 1
 
-#define FK_IN		0x01	/* the main epoll: readable */
-#define FK_OUT		0x02	/* writable */
-#define FK_EDGE		0x04	/* EPOLLET */
-#define FK_ONCE		0x08	/* EPOLLONESHOT */
-#define FK_MAIN		0x10	/* is registered there */
-#define FK_WOUT		0x20	/* the epoll for WRITE beside it: writable */
-#define FK_WEDGE	0x40
-#define FK_WONCE	0x80
-#define FK_WRITER	0x100	/* is registered there */
+#define FDPAGE 256 /* slots in a page, see q_pages */
 
-#define FN_SHUT_WR	0x01	/* shutdown(SHUT_WR) was called on it */
+#define FK_IN 0x01   /* the main epoll: readable */
+#define FK_OUT 0x02  /* writable */
+#define FK_EDGE 0x04 /* EPOLLET */
+#define FK_ONCE 0x08 /* EPOLLONESHOT */
+#define FK_MAIN 0x10 /* is registered there */
+#define FK_WOUT 0x20 /* the epoll for WRITE beside it: writable */
+#define FK_WEDGE 0x40
+#define FK_WONCE 0x80
+#define FK_WRITER 0x100 /* is registered there */
 
-/* -- knotes of the other filters ---------------------------------------------- */
+#define FN_SHUT_WR 0x01 /* shutdown(SHUT_WR) was called on it */
+
+/* -- knotes of the other filters ----------------------------------------------
+ */
 
 /*
  * An object is a knote found by (filter, ident) in the queue's hash, and by
  * its index, which does not change while it lives.
  */
 struct object {
-	struct knote	 o_knote;
-	uintptr_t	 o_ident;
-	int64_t		 o_data;	/* USER: data; SIGNAL: count already returned;
-					   TIMER: period in ns, 0 if it fires once */
-	uint64_t	 o_deadline;	/* TIMER: next expiry, ns of its clock */
-	uint64_t	*o_ext;		/* four words, or NULL */
-	uint32_t	 o_gen;		/* 28 bits */
-	uint32_t	 o_index;
-	uint32_t	 o_next;	/* in the hash chain, or free list */
-	uint32_t	 o_place;	/* TIMER: in the heap, or TIMER_NOWHERE */
-	int16_t		 o_filter;
-	uint8_t		 o_clock;	/* TIMER: enum kqclock */
+	struct knote o_knote;
+	uintptr_t o_ident;
+	int64_t o_data;      /* USER: data; SIGNAL: count already returned;
+	                        TIMER: period in ns, 0 if it fires once */
+	uint64_t o_deadline; /* TIMER: next expiry, ns of its clock */
+	uint64_t *o_ext;     /* four words, or NULL */
+	uint32_t o_gen;      /* 28 bits */
+	uint32_t o_index;
+	uint32_t o_next;  /* in the hash chain, or free list */
+	uint32_t o_place; /* TIMER: in the heap, or TIMER_NOWHERE */
+	int16_t o_filter;
+	uint8_t o_clock; /* TIMER: enum kqclock */
 };
 
-enum kqclock { CLOCK_UPTIME, CLOCK_WALL };	/* MONOTONIC, REALTIME */
+enum kqclock { CLOCK_UPTIME, CLOCK_WALL }; /* MONOTONIC, REALTIME */
 
-/* -- tags: what epoll gives back ---------------------------------------------- */
+/* -- tags: what epoll gives back ----------------------------------------------
+ */
 
 enum tagkind {
-	TAG_FD,			/* index: descriptor number */
-	TAG_OBJECT,		/* index: object */
-	TAG_WAKE,		/* the eventfd of the ready FIFO */
-	TAG_TIMER,		/* index: enum kqclock */
-	TAG_WRITER,		/* the epoll for WRITE */
-	TAG_SIGNAL,		/* signalfd for signals that all threads block */
+	TAG_FD,     /* index: descriptor number */
+	TAG_OBJECT, /* index: object */
+	TAG_WAKE,   /* the eventfd of the ready FIFO */
+	TAG_TIMER,  /* index: enum kqclock */
+	TAG_WRITER, /* the epoll for WRITE */
+	TAG_SIGNAL, /* a signal was counted, or may be pending */
 	TAG_INOTIFY
 };
 
-#define GEN_MASK	0x0fffffffu
+#define GEN_MASK 0x0fffffffu
 
 static inline uint64_t
 tag_make(enum tagkind kind, uint32_t gen, uint32_t index)
@@ -169,63 +176,66 @@ tag_make(enum tagkind kind, uint32_t gen, uint32_t index)
 	return (uint64_t)kind << 60 | (uint64_t)(gen & GEN_MASK) << 32 | index;
 }
 
-#define TAG_KIND(tag)	((enum tagkind)((tag) >> 60))
-#define TAG_GEN(tag)	((uint32_t)((tag) >> 32) & GEN_MASK)
-#define TAG_INDEX(tag)	((uint32_t)(tag))
+#define TAG_KIND(tag) ((enum tagkind)((tag) >> 60))
+#define TAG_GEN(tag) ((uint32_t)((tag) >> 32) & GEN_MASK)
+#define TAG_INDEX(tag) ((uint32_t)(tag))
 
-/* -- the ready FIFO ------------------------------------------------------------ */
+/* -- the ready FIFO
+ * ------------------------------------------------------------ */
 
-struct ready {			/* a knote that stands in it */
-	uint32_t	 r_index;	/* descriptor number or object */
-	uint32_t	 r_gen;
-	int16_t		 r_filter;
+struct ready {            /* a knote that stands in it */
+	uint32_t r_index; /* descriptor number or object */
+	uint32_t r_gen;
+	int16_t r_filter;
 };
 
 struct fifo {
-	struct ready	*f_ring;
-	uint32_t	 f_size;	/* a power of two, or 0 */
-	uint32_t	 f_head, f_tail;	/* run freely; tail - head entries */
-	uint32_t	 f_knotes;	/* knotes that may need a place */
+	struct ready *f_ring;
+	uint32_t f_size;         /* a power of two, or 0 */
+	uint32_t f_head, f_tail; /* run freely; tail - head entries */
+	uint32_t f_reserved;     /* knotes that have a place reserved */
 };
 
-/* -- the queue ----------------------------------------------------------------- */
+/* -- the queue
+ * ----------------------------------------------------------------- */
 
 struct kqueue {
-	struct lock	 q_lock;
-	uint32_t	 q_life;	/* odd: open; grows at open and close */
-	int		 q_epoll;	/* epoll, by a name of its own or the caller's */
-	int		 q_wake;	/* eventfd */
-	int		 q_writer;	/* second epoll, for WRITE; -1 until needed */
-	int		 q_timerfd[2];	/* by enum kqclock; -1 until needed */
-	int		 q_signalfd;	/* -1 until needed */
-	int		 q_inotify;	/* -1 until needed */
-	uint32_t	 q_slot;	/* its place in queues[] */
-	uint32_t	 q_names;	/* descriptors that name it */
-	uint32_t	 q_waiters;	/* threads in epoll_wait, while threaded */
-	bool		 q_armed;	/* invariant 4 */
-	bool		 q_shared;	/* two threads have waited at once */
-	bool		 q_suspects;	/* a close() could not take the lock */
-	bool		 q_epoll_first;	/* the FIFO had all the slots last time */
-	uint16_t	 q_turn;	/* numbers the collections */
-	uint64_t	 q_signals;	/* signals watched: bit (signo - 1) */
+	struct lock q_lock;
+	uint32_t q_life;    /* odd: open; grows at open and close */
+	int q_epoll;        /* epoll, by a number of our own */
+	int q_wake;         /* eventfd */
+	int q_writer;       /* second epoll, for WRITE; -1 until needed */
+	int q_timerfd[2];   /* by enum kqclock; -1 until needed */
+	int q_signalfd;     /* -1 until needed */
+	int q_inotify;      /* -1 until needed */
+	uint32_t q_slot;    /* its place in queues[] */
+	uint32_t q_names;   /* descriptors that name it */
+	uint32_t q_waiters; /* threads in epoll_wait, while threaded */
+	bool q_armed;       /* invariant 4 */
+	bool q_shared;      /* two threads have waited at once */
+	bool q_suspects;    /* a close() could not take the lock */
+	bool q_epoll_first; /* the FIFO had all the slots last time */
+	uint16_t q_turn;    /* numbers the collections */
+	uint64_t q_signals; /* signals watched: bit (signo - 1) */
 
-	struct fifo	 q_ready;
+	struct fifo q_ready;
 
-	struct fdnote	**q_pages;	/* by descriptor / FDPAGE */
-	uint32_t	 q_npages;
+	struct fdnote **q_pages; /* by descriptor / FDPAGE */
+	uint32_t q_npages;
 
-	struct object	**q_slabs;	/* by index / OBJSLAB */
-	uint32_t	 q_nslabs, q_nobjects, q_freeobject;
-	uint32_t	*q_hash;	/* heads of chains, NO_OBJECT: empty */
-	uint32_t	 q_hashsize;	/* a power of two, or 0 */
+	struct object **q_slabs; /* by index / OBJSLAB */
+	uint32_t q_nslabs, q_nobjects, q_freeobject;
+	uint32_t *q_hash;    /* heads of chains, NO_OBJECT: empty */
+	uint32_t q_hashsize; /* a power of two, or 0 */
 
-	struct timers	 q_timers[2];	/* by enum kqclock */
-	uint64_t	 q_timer_at[2];	/* what the timerfd is set to, or NEVER */
+	struct timers q_timers[2]; /* by enum kqclock */
+	uint64_t q_timer_at[2];    /* what the timerfd is set to, or NEVER */
 };
 
-#define NO_OBJECT	UINT32_MAX
+#define NO_OBJECT UINT32_MAX
 
-/* -- filters of objects ---------------------------------------------------------- */
+/* -- filters of objects
+ * ---------------------------------------------------------- */
 
 /*
  * A change, decoded: flags without EV_SYSFLAGS.  All functions are called with
@@ -236,109 +246,252 @@ struct filter {
 	 * A new knote; o_knote, o_ident and o_filter are set, the rest is 0.
 	 * An errno value refuses it; then nothing may be left behind.
 	 */
-	int	(*f_attach)(struct kqueue *, struct object *,
-		    const struct kevent *);
+	int (
+	    *f_attach)(struct kqueue *, struct object *, const struct kevent *);
 	/* The knote goes: EV_DELETE, one-shot, or the queue closes. */
-	void	(*f_detach)(struct kqueue *, struct object *);
+	void (*f_detach)(struct kqueue *, struct object *);
 	/*
 	 * EV_ADD or another change of a knote that exists; udata has been
 	 * dealt with, the rest of the change is the filter's.  An errno value
 	 * refuses the change.
 	 */
-	int	(*f_touch)(struct kqueue *, struct object *,
-		    const struct kevent *);
+	int (*f_touch)(struct kqueue *, struct object *, const struct kevent *);
 	/* Is there something to report?  Asked after attach, touch, enable. */
-	bool	(*f_active)(struct kqueue *, struct object *);
+	bool (*f_active)(struct kqueue *, struct object *);
 	/*
 	 * Fill in fflags, data and flags (EV_EOF, EV_ONESHOT; the stored modes
 	 * are there already) of an active knote; false: there is nothing after
 	 * all.  Afterwards, with EV_CLEAR, the state starts anew, and
 	 * KN_ACTIVE is cleared by the filter; without it stays.
 	 */
-	bool	(*f_report)(struct kqueue *, struct object *, struct kevent *);
-	uint8_t	f_forced;	/* EV_CLEAR where the filter implies it */
+	bool (*f_report)(struct kqueue *, struct object *, struct kevent *);
+	uint8_t f_forced; /* EV_CLEAR where the filter implies it */
 };
 
-extern const struct filter filter_timer;	/* filter_timer.c */
-extern const struct filter filter_user;		/* filter_user.c */
-extern const struct filter filter_signal;	/* filter_signal.c */
+extern const struct filter filter_timer;  /* filter_timer.c */
+extern const struct filter filter_user;   /* filter_user.c */
+extern const struct filter filter_signal; /* filter_signal.c */
 
-/* -- kqueue.c: queues and their names ----------------------------------------------- */
+/* -- kqueue.c: queues and their names
+ * ----------------------------------------------- */
 
 /*
- * The queue that the descriptor names, a dup of one included; NULL if it names
- * none, or if this process is a forked child of the queue's.
+ * The queue that the descriptor names, a dup of one included.  NULL with
+ * errno: EBADF (not open), EINVAL (no queue of this process).
  */
-struct kqueue	*kqueue_find(int fd);
+struct kqueue *kqueue_find(int fd);
 
 /* The open queue in a slot of the table of all queues, or NULL. */
-struct kqueue	*kqueue_at(uint32_t slot);
-uint32_t	 kqueue_slots(void);
+struct kqueue *kqueue_at(uint32_t slot);
+uint32_t kqueue_slots(void); /* slots in use are below this */
 
-/* As lock_take(), and the queue is open; lock_drop() with what that owes. */
-bool	queue_lock(struct kqueue *);
-void	queue_unlock(struct kqueue *);
+bool kqueue_is_name(int fd);
+
+/* from was copied to to: if it names a queue, to does as well. */
+void kqueue_name(int from, int to);
+/* The number is about to be closed: if it names a queue, no longer. */
+void kqueue_unname(int fd);
+/* In a forked child: no queue of the parent's is ours. */
+void kqueue_fork_child(void);
 
 /*
- * A descriptor of the library's own in the queue's main epoll, level or edge;
- * all are close-on-exec and go with the queue.
+ * Take the lock of a queue that is still in the given life.  EBADF: it has
+ * been closed; EDEADLK: this thread holds the lock, we are in a handler.
  */
-int	queue_watch(struct kqueue *, int fd, uint32_t events, uint64_t tag);
+int queue_lock(struct kqueue *, uint32_t life);
+/* Drop the lock; first see to invariant 4. */
+void queue_unlock(struct kqueue *);
+/* Drop the lock, owing invariant 4: whoever calls comes back at once. */
+void queue_unlock_owing(struct kqueue *);
+
+/* A thread enters and leaves epoll_wait. */
+bool queue_enter(struct kqueue *);
+void queue_leave(struct kqueue *, bool entered);
 
 /*
- * A number out of the way of the program's: the library keeps its own
- * descriptors high, so that kqueue() itself is the lowest free one and
- * programs that count descriptors see few.  Consumes fd.
+ * Put a descriptor of the library's own in the main epoll.  All of them are
+ * close-on-exec and closed with the queue.
  */
-int	fd_move_high(int fd);
+int queue_watch(struct kqueue *, int fd, uint32_t events, uint64_t tag);
 
-/* -- ready.c ---------------------------------------------------------------------- */
+/*
+ * A number out of the way of the program's, which expects to see few.
+ * Consumes fd; -1 stays -1 with errno.
+ */
+int fd_move_high(int fd);
+/* close() without being noticed: the library's own descriptors. */
+void fd_close(int fd);
+
+/* -- change.c: one entry of a change list
+ * ------------------------------------------- */
+
+/* With the lock held. */
+int change_apply(struct kqueue *, const struct kevent *);
+
+/* -- collect.c: what to return
+ * -------------------------------------------------------- */
+
+/*
+ * Wait for events and store up to nevents of them; *stored says how many.
+ * timeout NULL is for ever.  cancel: the wait is a cancellation point.
+ */
+int collect(struct kqueue *, uint32_t life, struct kevent *events, int nevents,
+    const struct timespec *timeout, bool cancel, int *stored);
+/* Events that the queue holds, for a queue that watches it. */
+int collect_count(struct kqueue *);
+
+/* -- ready.c
+ * -------------------------------------------------------------------------- */
 
 /* Room for one more knote that may stand in the FIFO; 0 or ENOMEM. */
-int	ready_reserve(struct kqueue *);
-void	ready_release(struct kqueue *);
+int ready_reserve(struct kqueue *);
+void ready_release(struct kqueue *);
 
-/* The knote has something to report: put it in the FIFO unless it stands there. */
-void	ready_push(struct kqueue *, struct knote *, int filter, uint32_t index,
-	    uint32_t gen);
+enum place {
+	PLACE_RESERVED, /* by ready_reserve(): cannot fail */
+	PLACE_SPARE     /* ENOMEM is possible */
+};
 
-/* -- object.c ---------------------------------------------------------------------- */
+/* Mark the knote active and put it in the FIFO, unless it stands there. */
+int ready_push(struct kqueue *, struct knote *, int filter, uint32_t index,
+    uint32_t gen, enum place);
+/* Take the next entry that is still a knote's; NULL: none before the mark. */
+struct knote *ready_pop(struct kqueue *, uint32_t mark, struct ready *);
+/* Knotes that stand in it and are enabled. */
+uint32_t ready_count(struct kqueue *);
+void ready_fini(struct kqueue *);
 
-struct object	*object_find(struct kqueue *, int filter, uintptr_t ident);
-struct object	*object_at(struct kqueue *, uint32_t index);
-int		 object_new(struct kqueue *, int filter, uintptr_t ident,
-		    struct object **);
-void		 object_free(struct kqueue *, struct object *);
+static inline bool
+ready_empty(const struct kqueue *q)
+{
+	return __atomic_load_n(&q->q_ready.f_tail, __ATOMIC_RELAXED) ==
+	    __atomic_load_n(&q->q_ready.f_head, __ATOMIC_RELAXED);
+}
+
+/* -- object.c
+ * ------------------------------------------------------------------------- */
+
+/* The filter's functions, or NULL if there is no such filter. */
+const struct filter *object_filter(int filter);
+
+struct object *object_find(struct kqueue *, int filter, uintptr_t ident);
+struct object *object_at(struct kqueue *, uint32_t index);
+int object_new(struct kqueue *, int filter, uintptr_t ident, struct object **);
+/* Free it; the filter never had it, or has let go of it. */
+void object_discard(struct kqueue *, struct object *);
+/* Detach it from its filter and free it. */
+void object_free(struct kqueue *, struct object *);
+void object_free_all(struct kqueue *);
 
 /*
  * The filter saw something happen: mark the knote active and, if it is
  * enabled, put it in the FIFO.
  */
-void	object_activate(struct kqueue *, struct object *);
+void object_activate(struct kqueue *, struct object *);
 
-/* -- filter_timer.c ------------------------------------------------------------------- */
+/* -- descriptor.c: READ and WRITE knotes, and what the kernel watches for them
+ * ---------- */
+
+/* The slot of a descriptor; NULL if there has never been a knote. */
+struct fdnote *descriptor_find(struct kqueue *, int fd);
+/* The same for a tag or FIFO entry: NULL if the generation is another. */
+struct fdnote *descriptor_tagged(struct kqueue *, int fd, uint32_t gen);
+
+/* EV_ADD of a new knote.  On failure nothing is left of it. */
+int descriptor_attach(struct kqueue *, int fd, int which,
+    const struct kevent *);
+/* Replace fflags and data by those of a change. */
+int descriptor_set(struct kqueue *, struct fdnote *, int which,
+    const struct kevent *);
+/* The knote was changed or enabled: look again. */
+int descriptor_touch(struct kqueue *, int fd, struct fdnote *, int which);
+/* EV_FORCEONESHOT: it is active whatever the filter says. */
+int descriptor_force(struct kqueue *, struct fdnote *, int which);
+/* See to it that the kernel watches what it wants. */
+void descriptor_relook(struct kqueue *, int fd, struct fdnote *, int which);
+/* Put it in the FIFO, which will ask the filter; if need be, the kernel will.
+ */
+void descriptor_push(struct kqueue *, int fd, struct fdnote *, int which);
+void descriptor_detach(struct kqueue *, int fd, struct fdnote *, int which);
+/* The kernel reported what no knote wants: watch only what they want. */
+void descriptor_narrow(struct kqueue *, int fd, struct fdnote *);
+/* The number is about to name something else. */
+void descriptor_purge(struct kqueue *, int fd);
+/* The program did something to it that the kernel tells nobody. */
+void descriptor_event(struct kqueue *, int fd, enum watch_event);
+/* Purge if the kernel says that the number names something else already. */
+void descriptor_verify(struct kqueue *, int fd);
+void descriptor_free_all(struct kqueue *);
+
+/* -- source.c: what a descriptor is, and what it has to say
+ * ----------------------------- */
+
+enum fdtype source_type(int fd);
+
+/*
+ * A new or changed knote of a descriptor whose type is known: may it be
+ * watched (errno), must it be gated, can it ever fire?
+ */
+int source_attach(int fd, struct fdnote *, int which);
+
+/*
+ * What to return of a READ or WRITE knote, given the kernel's event mask.
+ * Sets KN_GATED and KN_NEVER as the descriptor turns out to be.
+ */
+enum verdict {
+	SILENT, /* nothing to report */
+	REPORT,
+	REPORT_EOF
+};
+enum verdict source_verdict(int fd, struct fdnote *, int which, uint32_t mask);
+
+/*
+ * Fill in data and fflags of an event that is about to be returned, with the
+ * lock not held; mask is the kernel's.  False: there is nothing to read after
+ * all, somebody else was faster.
+ */
+bool source_data(struct kevent *, enum fdtype, uint32_t mask);
+
+/* size - offset of a file, and the number of connections that wait. */
+int64_t source_file(int fd);
+int64_t source_backlog(int fd); /* backlog.c */
+
+/* -- file.c: regular files and directories, which epoll refuses
+ * -------------------------- */
+
+int file_attach(struct kqueue *, int fd, struct fdnote *);
+void file_detach(struct kqueue *, int fd, struct fdnote *);
+/* The inotify descriptor of q is readable. */
+void file_changed(struct kqueue *);
+
+/* -- filter_timer.c
+ * ------------------------------------------------------------------- */
 
 /* A clock's timerfd fired: activate what is due, set it again. */
-void	timer_expire(struct kqueue *, enum kqclock);
-void	timer_close(struct kqueue *);
+void timer_expire(struct kqueue *, enum kqclock);
+void timer_close(struct kqueue *);
 
-/* -- filter_signal.c and signals.c ------------------------------------------------------ */
+/* -- filter_signal.c and signals.c
+ * ------------------------------------------------------ */
 
 /*
  * The handler that counts signals takes no lock: it adds to a total and writes
- * to the eventfd of each queue that watches.  Whoever reads from such a queue
- * (q_signals is not 0) calls signal_collect(), which compares the totals with
- * what each knote has returned and activates the knotes that differ.
+ * to the signal's eventfd, which is in the epoll of each queue that watches
+ * it.  Whoever reads from such a queue (q_signals is not 0) calls
+ * signal_collect(), which compares the totals with what each knote has
+ * returned and activates the knotes that differ.
  */
-void	signal_collect(struct kqueue *);
-/* The signalfd of q showed an edge. */
-void	signal_pending(struct kqueue *);
+void signal_collect(struct kqueue *);
+/* TAG_SIGNAL: a signal's eventfd or the signalfd of q showed an edge. */
+void signal_pending(struct kqueue *);
 /*
- * epoll_wait() was interrupted in this thread: true if it was by nothing but
- * signals that the program ignores, so that the caller waits on.
+ * epoll_wait() was interrupted in this thread: true if, since the wait began,
+ * nothing but signals that the program ignores was caught, so that the caller
+ * waits on.
  */
-bool	signal_only_ignored(void);
+void signal_wait_begin(void);
+bool signal_only_ignored(void);
 /* In a forked child: the program's own dispositions again, nothing watched. */
-void	signal_fork_child(void);
+void signal_fork_child(void);
 
 #endif

@@ -1,3 +1,443 @@
-/* Placeholder of the skeleton; the queue follows. */
-extern int kq_skeleton;
-int kq_skeleton;
+/*
+ * kqueue.c: queues, the descriptors that name them, and their locks.
+ *
+ *		       kqueue()
+ *	   (unused) ------------> open <---- dup(): one more name
+ *	       ^		   |
+ *	       |	   close() of the last name
+ *	       |		   v
+ *	       +------------- dying, until the last thread has left epoll_wait
+ *
+ * queues[] holds every queue there has been; a slot is used again but never
+ * freed.  names[] says which slot a descriptor number names.  Both are read
+ * without a lock and written under table_lock, which is taken before a
+ * queue's own lock, never after it.
+ *
+ * The program's names are duplicates of q_epoll, the library's own: a queue
+ * never depends on a number that the program may close at any moment.
+ */
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "export.h"
+#include "kq.h"
+#include "process.h"
+#include "watch.h"
+
+#define MAXQUEUES 65535
+
+static struct kqueue *queues[MAXQUEUES];
+static uint32_t nqueues; /* slots ever used */
+static uint16_t *names;  /* slot + 1 of a descriptor number, or 0 */
+static uint32_t nnames;
+static struct lock table_lock;
+
+/* Where the library's own descriptors begin, if the limit allows. */
+#define HIGH_FD 960
+
+int
+fd_move_high(int fd)
+{
+	struct rlimit rl;
+	int high, saved;
+
+	if (fd == -1)
+		return -1;
+	if (getrlimit(RLIMIT_NOFILE, &rl) == -1 || rl.rlim_cur <= HIGH_FD)
+		return fd;
+	high = (int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, HIGH_FD);
+	if (high == -1)
+		return fd;
+	saved = errno;
+	fd_close(fd);
+	errno = saved;
+	return high;
+}
+
+void
+fd_close(int fd)
+{
+	if (fd >= 0)
+		syscall(SYS_close, fd);
+}
+
+/* -- the table
+ * ------------------------------------------------------------------ */
+
+struct kqueue *
+kqueue_at(uint32_t slot)
+{
+	struct kqueue *q;
+
+	q = __atomic_load_n(&queues[slot], __ATOMIC_ACQUIRE);
+	if (q == NULL ||
+	    (__atomic_load_n(&q->q_life, __ATOMIC_ACQUIRE) & 1) == 0)
+		return NULL;
+	return q;
+}
+
+uint32_t
+kqueue_slots(void)
+{
+	return __atomic_load_n(&nqueues, __ATOMIC_ACQUIRE);
+}
+
+static struct kqueue *
+named_by(int fd)
+{
+	uint32_t slot;
+
+	if ((uint32_t)fd >= __atomic_load_n(&nnames, __ATOMIC_ACQUIRE))
+		return NULL;
+	slot = __atomic_load_n(&names[fd], __ATOMIC_ACQUIRE);
+	return slot == 0 ? NULL : kqueue_at(slot - 1);
+}
+
+bool
+kqueue_is_name(int fd)
+{
+	return named_by(fd) != NULL;
+}
+
+struct kqueue *
+kqueue_find(int fd)
+{
+	struct kqueue *q;
+
+	if (process_is_owner() && (q = named_by(fd)) != NULL)
+		return q;
+	process_check();
+	errno = syscall(SYS_fcntl, fd, F_GETFD) == -1 ? EBADF : EINVAL;
+	return NULL;
+}
+
+/* A slot that is free, or a new one; with the table lock held. */
+static struct kqueue *
+take_slot(void)
+{
+	struct kqueue *q;
+	uint32_t i;
+
+	for (i = 0; i < nqueues; i++) {
+		q = queues[i];
+		if ((q->q_life & 1) == 0 &&
+		    __atomic_load_n(&q->q_wake, __ATOMIC_ACQUIRE) == -1)
+			return q;
+	}
+	if (nqueues == MAXQUEUES || (q = calloc(1, sizeof(*q))) == NULL)
+		return NULL;
+	q->q_slot = nqueues;
+	q->q_epoll = q->q_wake = -1;
+	__atomic_store_n(&queues[nqueues], q, __ATOMIC_RELEASE);
+	__atomic_store_n(&nqueues, nqueues + 1, __ATOMIC_RELEASE);
+	return q;
+}
+
+/* -- opening
+ * ---------------------------------------------------------------------- */
+
+int
+queue_watch(struct kqueue *q, int fd, uint32_t events, uint64_t tag)
+{
+	struct epoll_event ev = { .events = events, .data.u64 = tag };
+
+	return epoll_ctl(q->q_epoll, EPOLL_CTL_ADD, fd, &ev) == -1 ? errno : 0;
+}
+
+/* Make q a whole queue that name names; with the table lock. */
+static void
+queue_init(struct kqueue *q, int name, int epfd, int wake)
+{
+	q->q_epoll = epfd;
+	q->q_wake = wake;
+	q->q_writer = q->q_signalfd = q->q_inotify = -1;
+	q->q_timerfd[0] = q->q_timerfd[1] = -1;
+	q->q_names = 1;
+	q->q_armed = q->q_shared = q->q_suspects = q->q_epoll_first = false;
+	q->q_signals = 0;
+	q->q_freeobject = NO_OBJECT;
+	__atomic_store_n(&q->q_life, q->q_life + 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&names[name], q->q_slot + 1, __ATOMIC_RELEASE);
+}
+
+/* The arrays that are indexed by descriptor, for as many as there can be. */
+static int
+tables_open(void)
+{
+	uint32_t limit;
+	void *map;
+
+	if (names != NULL)
+		return 0;
+	if ((limit = watch_open()) == 0)
+		return ENOMEM;
+	map = mmap(NULL, limit * sizeof(*names), PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (map == MAP_FAILED)
+		return ENOMEM;
+	names = map;
+	__atomic_store_n(&nnames, limit, __ATOMIC_RELEASE);
+	return 0;
+}
+
+/* Join three descriptors to a queue; on failure they are still the caller's. */
+static int
+queue_join(int name, int epfd, int wake)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET,
+		.data.u64 = tag_make(TAG_WAKE, 0, 0) };
+	struct kqueue *q;
+	int error;
+
+	if (epoll_ctl(epfd, EPOLL_CTL_ADD, wake, &ev) == -1)
+		return errno;
+	lock_take(&table_lock);
+	if ((error = tables_open()) == 0) {
+		if ((uint32_t)name >= nnames)
+			error = EMFILE;
+		else if ((q = take_slot()) == NULL)
+			error = ENOMEM;
+		else
+			queue_init(q, name, epfd, wake);
+	}
+	lock_drop(&table_lock);
+	return error;
+}
+
+/* The rest of a queue behind the epoll descriptor that is its first name. */
+static int
+queue_open(int name)
+{
+	int epfd, wake = -1, error;
+
+	if ((epfd = fd_move_high(
+		 (int)syscall(SYS_fcntl, name, F_DUPFD_CLOEXEC, 0))) == -1)
+		return errno;
+	wake = fd_move_high(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+	error = wake == -1 ? errno : queue_join(name, epfd, wake);
+	if (error != 0) {
+		fd_close(epfd);
+		fd_close(wake);
+	}
+	return error;
+}
+
+static int
+kqueue_create(int flags)
+{
+	int name, error = 0;
+
+	process_check();
+	if ((name = epoll_create1(flags & O_CLOEXEC)) == -1)
+		return -1;
+	if ((flags & O_NONBLOCK) && fcntl(name, F_SETFL, O_NONBLOCK) == -1)
+		error = errno;
+	if (error == 0)
+		error = queue_open(name);
+	if (error == 0)
+		return name;
+	fd_close(name);
+	errno = error;
+	return -1;
+}
+
+KQ_EXPORT int
+kqueue(void)
+{
+	return kqueue_create(0);
+}
+
+KQ_EXPORT int
+kqueue1(int flags)
+{
+	if (flags & ~(O_CLOEXEC | O_NONBLOCK)) {
+		errno = EINVAL;
+		return -1;
+	}
+	return kqueue_create(flags);
+}
+
+KQ_EXPORT int
+kqueuex(unsigned int flags)
+{
+	if (flags & ~KQUEUE_CLOEXEC) {
+		errno = EINVAL;
+		return -1;
+	}
+	return kqueue_create(flags & KQUEUE_CLOEXEC ? O_CLOEXEC : 0);
+}
+
+/* -- closing
+ * ------------------------------------------------------------------------ */
+
+/* The last thread is out of epoll_wait: nobody needs to be woken any more. */
+static void
+queue_bury(struct kqueue *q)
+{
+	fd_close(q->q_epoll);
+	fd_close(__atomic_exchange_n(&q->q_wake, -1, __ATOMIC_ACQ_REL));
+}
+
+/*
+ * Let go of all but q_epoll and q_wake.  With threads in epoll_wait the eventfd
+ * becomes level-triggered: each of them sees it and finds another life.
+ */
+static void
+queue_close(struct kqueue *q)
+{
+	struct epoll_event ev = { .events = EPOLLIN,
+		.data.u64 = tag_make(TAG_WAKE, 0, 0) };
+	uint64_t one = 1;
+	bool waiters;
+	int i;
+
+	__atomic_store_n(&q->q_life, q->q_life + 1, __ATOMIC_SEQ_CST);
+	waiters = __atomic_load_n(&q->q_waiters, __ATOMIC_SEQ_CST) != 0;
+	if (waiters) {
+		epoll_ctl(q->q_epoll, EPOLL_CTL_MOD, q->q_wake, &ev);
+		syscall(SYS_write, q->q_wake, &one, sizeof(one));
+	}
+	object_free_all(q);
+	descriptor_free_all(q);
+	ready_fini(q);
+	for (i = 0; i < 2; i++)
+		fd_close(q->q_timerfd[i]);
+	fd_close(q->q_writer);
+	fd_close(q->q_signalfd);
+	fd_close(q->q_inotify);
+	if (!waiters)
+		queue_bury(q);
+}
+
+void
+kqueue_unname(int fd)
+{
+	struct kqueue *q;
+
+	if (named_by(fd) == NULL)
+		return;
+	lock_take(&table_lock);
+	if ((q = named_by(fd)) != NULL) {
+		lock_take(&q->q_lock);
+		__atomic_store_n(&names[fd], 0, __ATOMIC_RELEASE);
+		if (--q->q_names == 0)
+			queue_close(q);
+		lock_drop(&q->q_lock);
+	}
+	lock_drop(&table_lock);
+}
+
+void
+kqueue_name(int from, int to)
+{
+	struct kqueue *q;
+
+	if (named_by(from) == NULL)
+		return;
+	lock_take(&table_lock);
+	if ((q = named_by(from)) != NULL && (uint32_t)to < nnames) {
+		q->q_names++;
+		__atomic_store_n(&names[to], q->q_slot + 1, __ATOMIC_RELEASE);
+	}
+	lock_drop(&table_lock);
+}
+
+/*
+ * The child shares the parent's epoll files; closing its copies does not harm
+ * the parent.  Another thread may have been at work on a queue at the fork, so
+ * its memory is left as it is.
+ */
+void
+kqueue_fork_child(void)
+{
+	struct kqueue *q;
+	uint32_t i;
+
+	for (i = 0; i < nqueues; i++) {
+		if ((q = queues[i]) == NULL)
+			continue;
+		if (q->q_wake != -1) {
+			fd_close(q->q_epoll);
+			fd_close(q->q_wake);
+		}
+		if (q->q_life & 1) {
+			fd_close(q->q_timerfd[0]);
+			fd_close(q->q_timerfd[1]);
+			fd_close(q->q_writer);
+			fd_close(q->q_signalfd);
+			fd_close(q->q_inotify);
+		}
+		queues[i] = NULL;
+	}
+	for (i = 0; i < nnames; i++)
+		if (names[i] != 0) {
+			fd_close((int)i);
+			names[i] = 0;
+		}
+	nqueues = 0;
+	table_lock.l_word = 0;
+}
+
+/* -- the lock of a queue
+ * ------------------------------------------------------------- */
+
+int
+queue_lock(struct kqueue *q, uint32_t life)
+{
+	if (lock_take(&q->q_lock) == LOCK_MINE)
+		return EDEADLK;
+	if (q->q_life == life)
+		return 0;
+	lock_drop(&q->q_lock);
+	return EBADF;
+}
+
+void
+queue_unlock_owing(struct kqueue *q)
+{
+	lock_drop(&q->q_lock);
+}
+
+void
+queue_unlock(struct kqueue *q)
+{
+	uint64_t one = 1;
+
+	if (!ready_empty(q) && !q->q_armed) {
+		q->q_armed = true;
+		syscall(SYS_write, q->q_wake, &one, sizeof(one));
+	}
+	lock_drop(&q->q_lock);
+}
+
+/* -- threads in epoll_wait
+ * ------------------------------------------------------------ */
+
+bool
+queue_enter(struct kqueue *q)
+{
+	if (process_single_threaded())
+		return false;
+	if (__atomic_add_fetch(&q->q_waiters, 1, __ATOMIC_SEQ_CST) > 1)
+		__atomic_store_n(&q->q_shared, true, __ATOMIC_RELAXED);
+	return true;
+}
+
+void
+queue_leave(struct kqueue *q, bool entered)
+{
+	if (!entered)
+		return;
+	if (__atomic_sub_fetch(&q->q_waiters, 1, __ATOMIC_SEQ_CST) == 0 &&
+	    (__atomic_load_n(&q->q_life, __ATOMIC_SEQ_CST) & 1) == 0)
+		queue_bury(q);
+}

@@ -10,7 +10,7 @@
 
 #include "lock.h"
 
-#define SPINS	64
+#define SPINS 64
 
 _Thread_local uint32_t lock_tid __attribute__((tls_model("initial-exec")));
 

@@ -12,10 +12,10 @@
 #include <stdint.h>
 
 struct lock {
-	uint32_t	l_word;		/* 0, or holder's tid | LOCK_WAITERS */
+	uint32_t l_word; /* 0, or holder's tid | LOCK_WAITERS */
 };
 
-#define LOCK_WAITERS	0x80000000u
+#define LOCK_WAITERS 0x80000000u
 
 enum lock_result { LOCK_TAKEN, LOCK_MINE };
 
@@ -25,12 +25,12 @@ enum lock_result { LOCK_TAKEN, LOCK_MINE };
  */
 extern _Thread_local uint32_t lock_tid
     __attribute__((tls_model("initial-exec")));
-uint32_t	lock_ask_tid(void);
-void		lock_forget_tid(void);
+uint32_t lock_ask_tid(void);
+void lock_forget_tid(void);
 
 /* Wait for the lock; LOCK_MINE, without it, if this thread holds it. */
-enum lock_result	lock_take_slow(struct lock *, uint32_t tid);
-void		lock_wake(struct lock *);
+enum lock_result lock_take_slow(struct lock *, uint32_t tid);
+void lock_wake(struct lock *);
 
 static inline enum lock_result
 lock_take(struct lock *l)
@@ -47,8 +47,7 @@ lock_take(struct lock *l)
 static inline void
 lock_drop(struct lock *l)
 {
-	if (__atomic_exchange_n(&l->l_word, 0, __ATOMIC_RELEASE) &
-	    LOCK_WAITERS)
+	if (__atomic_exchange_n(&l->l_word, 0, __ATOMIC_RELEASE) & LOCK_WAITERS)
 		lock_wake(l);
 }
 

@@ -19,7 +19,7 @@ struct kqueue;
 extern bool watch_on;
 
 /* A registration of this descriptor may exist in some queue. */
-bool	watch_has(int fd);
+bool watch_has(int fd);
 
 /*
  * Around everything that makes the number name another file or none: removes
@@ -27,19 +27,41 @@ bool	watch_has(int fd);
  * To be called only if the real thing cannot fail for a reason that is known
  * beforehand: a dup2() that fails keeps the knotes.
  */
-void	watch_close_begin(int fd);
-void	watch_close_end(int fd);
+void watch_close_begin(int fd);
+void watch_close_end(int fd);
 
-/* from was copied to to (dup, dup2, F_DUPFD): a second name if from is a queue. */
-void	watch_dup(int from, int to);
+/* from was copied to to (dup, dup2, F_DUPFD): a second name if from is a queue.
+ */
+void watch_dup(int from, int to);
 
 enum watch_event {
-	WATCH_SHUT_WR,		/* shutdown(SHUT_WR or SHUT_RDWR) succeeded */
-	WATCH_CONNECT,		/* connect() or listen() was called */
-	WATCH_SEEK		/* lseek() moved the offset */
+	WATCH_SHUT_WR, /* shutdown(SHUT_WR or SHUT_RDWR) succeeded */
+	WATCH_CONNECT, /* connect() or listen() was called */
+	WATCH_SEEK     /* lseek() moved the offset */
 };
 
 /* Something happened of which the kernel tells no epoll: look again. */
-void	watch_event(int fd, enum watch_event);
+void watch_event(int fd, enum watch_event);
+
+/* -- for the queues -------------------------------------------------------- */
+
+/* Start watching; how many descriptors there can be, 0 without memory. */
+uint32_t watch_open(void);
+bool watch_possible(int fd);
+void watch_fork_child(void);
+
+/*
+ * Around the EPOLL_CTL_ADD of a new knote, with the queue's lock held.  If it
+ * raced, a close() overlapped: verify what the number names.
+ */
+struct watch_add {
+	uint16_t wa_start, wa_end;
+};
+struct watch_add watch_add_begin(struct kqueue *, int fd);
+bool watch_add_raced(int fd, struct watch_add);
+
+/* A close() could not take some queue's lock: verify before trusting a knote.
+ */
+bool watch_suspect(int fd);
 
 #endif

@@ -1,0 +1,617 @@
+/*
+ * collect.c: wait, and gather what is to be returned.
+ *
+ *	FIFO ----> events[] <---- epoll_wait
+ *		      |
+ *		data and fflags, unlocked
+ *
+ * One turn: what stands in the FIFO, then what epoll has, which may bring more
+ * into the FIFO (a timer, a signal, a trigger).  If the FIFO alone filled
+ * events[], the next turn asks epoll first, so neither starves the other.  A
+ * turn whose knotes all prove to have nothing is followed by another: kevent()
+ * does not return early (R-MODE-02).
+ *
+ * Until its data is filled in, the event of a descriptor carries in `data` the
+ * kernel's mask and the descriptor's type, in fflags those of the knote.
+ */
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kq.h"
+
+#define BATCH 256 /* of epoll_wait */
+#define HINT(mask, type, forced)                                               \
+	((int64_t)((uint64_t)(mask) | (uint64_t)(type) << 32 |                 \
+	    (uint64_t)(forced) << 40))
+#define HINT_FORCED ((int64_t)1 << 40)
+
+struct turn {
+	struct kqueue *t_queue;
+	uint32_t t_life;
+	uint16_t t_number; /* q_turn: no knote twice in one turn */
+	struct kevent *t_events;
+	int t_stored, t_room; /* of it, and in all */
+	bool t_again;         /* look into the FIFO once more */
+	bool t_yields;        /* but only after epoll */
+	bool t_cancel;
+};
+
+static const int16_t
+    filters[] = { [FN_READ] = EVFILT_READ, [FN_WRITE] = EVFILT_WRITE };
+
+/* -- one event
+ * -------------------------------------------------------------------- */
+
+static struct kevent *
+store(struct turn *t, const struct knote *kn, uintptr_t ident, int filter,
+    const uint64_t *ext)
+{
+	struct kevent *ev = &t->t_events[t->t_stored++];
+
+	ev->ident = ident;
+	ev->filter = (short)filter;
+	ev->flags = kn->kn_flags;
+	ev->fflags = kn->kn_fflags;
+	ev->data = 0;
+	ev->udata = kn->kn_udata;
+	if (ext != NULL)
+		memcpy(ev->ext, ext, sizeof(ev->ext));
+	else
+		memset(ev->ext, 0, sizeof(ev->ext));
+	return ev;
+}
+
+/* Its modes at work: true if the knote is enabled still. */
+static bool
+returned(struct turn *t, struct knote *kn)
+{
+	kn->kn_turn = t->t_number;
+	if (kn->kn_flags & EV_DISPATCH)
+		kn->kn_status |= KN_DISABLED;
+	return (kn->kn_flags & (EV_ONESHOT | EV_DISPATCH)) == 0;
+}
+
+/* -- READ and WRITE
+ * ------------------------------------------------------------------ */
+
+/* It goes into events[] if there is room, else it waits in the FIFO. */
+static void
+report_descriptor(struct turn *t, int fd, struct fdnote *fn, int which,
+    enum verdict verdict, uint32_t mask)
+{
+	struct kqueue *q = t->t_queue;
+	struct knote *kn = &fn->fn_knote[which];
+	bool forced = (kn->kn_status & KN_FORCED) != 0;
+	struct kevent *ev;
+
+	if (t->t_stored == t->t_room) {
+		descriptor_push(q, fd, fn, which);
+		return;
+	}
+	if (kn->kn_turn == t->t_number) {
+		/* A level is there to be found again; an edge is not. */
+		if (kn->kn_flags & EV_CLEAR)
+			descriptor_push(q, fd, fn, which);
+		return;
+	}
+	ev = store(t, kn, (uintptr_t)fd, filters[which],
+	    fn->fn_extra != NULL ? fn->fn_extra->fx_ext[which] : NULL);
+	if (verdict == REPORT_EOF)
+		ev->flags |= EV_EOF;
+	ev->data = HINT(mask, fn->fn_type, forced);
+	kn->kn_status &= (uint8_t) ~(KN_ACTIVE | KN_FORCED);
+	if (returned(t, kn) && (kn->kn_status & KN_GATED) != 0 &&
+	    (kn->kn_flags & EV_CLEAR) == 0)
+		descriptor_push(q, fd, fn, which);
+	else if (kn->kn_flags & EV_ONESHOT)
+		descriptor_detach(q, fd, fn, which);
+}
+
+static enum verdict
+ask(struct turn *t, int fd, struct fdnote *fn, int which, uint32_t mask)
+{
+	struct knote *kn = &fn->fn_knote[which];
+	uint8_t before = kn->kn_status;
+	enum verdict verdict;
+
+	verdict = source_verdict(fd, fn, which, mask);
+	/* Gated now, or no longer: the kernel must watch it another way. */
+	if ((before ^ kn->kn_status) & (KN_GATED | KN_NEVER))
+		descriptor_narrow(t->t_queue, fd, fn);
+	return verdict;
+}
+
+/* The kernel says so: is there a knote that wants it? */
+static bool
+offer(struct turn *t, int fd, struct fdnote *fn, int which, uint32_t mask)
+{
+	struct knote *kn = &fn->fn_knote[which];
+	enum verdict verdict;
+
+	if (!knote_enabled(kn) || (kn->kn_status & KN_NEVER))
+		return false;
+	verdict = ask(t, fd, fn, which, mask);
+	if (verdict != SILENT)
+		report_descriptor(t, fd, fn, which, verdict, mask);
+	return true;
+}
+
+static void
+take_descriptor(struct turn *t, const struct epoll_event *e, bool writer)
+{
+	const uint32_t unasked = EPOLLHUP | EPOLLERR;
+	int fd = (int)TAG_INDEX(e->data.u64);
+	struct fdnote *fn;
+	bool wanted = false;
+
+	fn = descriptor_tagged(t->t_queue, fd, TAG_GEN(e->data.u64));
+	if (fn == NULL)
+		return;
+	if (writer) {
+		if (fn->fn_kernel & FK_WONCE)
+			fn->fn_kernel &= (uint16_t)~FK_WOUT;
+		wanted = offer(t, fd, fn, FN_WRITE, e->events);
+	} else {
+		uint16_t kernel = fn->fn_kernel;
+
+		if (kernel & FK_ONCE)
+			fn->fn_kernel &= (uint16_t) ~(FK_IN | FK_OUT);
+		if (e->events & (EPOLLIN | EPOLLRDHUP | unasked))
+			wanted = offer(t, fd, fn, FN_READ, e->events);
+		if ((kernel & FK_OUT) && (e->events & (EPOLLOUT | unasked)))
+			wanted |= offer(t, fd, fn, FN_WRITE, e->events);
+	}
+	if (!wanted)
+		descriptor_narrow(t->t_queue, fd, fn);
+}
+
+/* What poll() says of a descriptor now, as epoll would. */
+static uint32_t
+poll_mask(int fd, int which)
+{
+	struct pollfd pfd = { .fd = fd,
+		.events = which == FN_READ ? POLLIN | POLLRDHUP : POLLOUT };
+
+	return poll(&pfd, 1, 0) == 1 ? (uint32_t)(unsigned short)pfd.revents :
+				       0;
+}
+
+static enum verdict
+unpollable_verdict(int fd, const struct fdnote *fn, int which)
+{
+	if (which == FN_WRITE || fn->fn_type == FD_DEVICE ||
+	    (fn->fn_knote[which].kn_fflags & (NOTE_FILE_POLL | NOTE_EOF)))
+		return REPORT;
+	return source_file(fd) != 0 ? REPORT : SILENT;
+}
+
+/* A knote that stood in the FIFO: nothing is known of it but that it may be. */
+static void
+ready_descriptor(struct turn *t, int fd, struct fdnote *fn, int which)
+{
+	struct kqueue *q = t->t_queue;
+	struct knote *kn = &fn->fn_knote[which];
+	bool unpollable = fn->fn_type == FD_FILE || fn->fn_type == FD_DEVICE;
+	enum verdict verdict;
+	uint32_t mask = 0;
+
+	kn->kn_status &= (uint8_t)~KN_ACTIVE;
+	if (!knote_enabled(kn))
+		return;
+	if (unpollable) {
+		verdict = unpollable_verdict(fd, fn, which);
+	} else {
+		mask = poll_mask(fd, which);
+		verdict = ask(t, fd, fn, which, mask);
+	}
+	if (kn->kn_status & KN_FORCED)
+		verdict = verdict == SILENT ? REPORT : verdict;
+	if (verdict != SILENT)
+		report_descriptor(t, fd, fn, which, verdict, mask);
+	if (!knote_enabled(kn) || (kn->kn_flags & EV_CLEAR))
+		return;
+	/* Level: its next event comes from here, or from the kernel. */
+	if (verdict != SILENT && (unpollable || mask == 0))
+		descriptor_push(q, fd, fn, which);
+	else if (!unpollable)
+		descriptor_relook(q, fd, fn, which);
+}
+
+/* -- the other filters
+ * ------------------------------------------------------------------- */
+
+static void
+ready_object(struct turn *t, struct object *o)
+{
+	struct knote *kn = &o->o_knote;
+	const struct filter *f = object_filter(o->o_filter);
+	struct kqueue *q = t->t_queue;
+	struct kevent *ev;
+
+	if (!knote_enabled(kn))
+		return;
+	if (kn->kn_turn == t->t_number) {
+		object_activate(q, o);
+		return;
+	}
+	ev = store(t, kn, o->o_ident, o->o_filter, o->o_ext);
+	if (!f->f_report(q, o, ev) && (kn->kn_status & KN_FORCED) == 0) {
+		kn->kn_status &= (uint8_t)~KN_ACTIVE;
+		t->t_stored--;
+		return;
+	}
+	kn->kn_status &= (uint8_t)~KN_FORCED;
+	if ((kn->kn_flags | ev->flags) & EV_ONESHOT)
+		object_free(q, o);
+	else if (returned(t, kn) && (kn->kn_status & KN_ACTIVE))
+		object_activate(q, o);
+}
+
+static void
+take_ready(struct turn *t)
+{
+	struct kqueue *q = t->t_queue;
+	uint32_t mark = q->q_ready.f_tail;
+	struct ready r;
+
+	while (t->t_stored < t->t_room && ready_pop(q, mark, &r) != NULL) {
+		if (r.r_filter == EVFILT_READ || r.r_filter == EVFILT_WRITE)
+			ready_descriptor(t, (int)r.r_index,
+			    descriptor_find(q, (int)r.r_index),
+			    r.r_filter == EVFILT_WRITE);
+		else
+			ready_object(t, object_at(q, r.r_index));
+	}
+}
+
+/* -- what epoll has
+ * --------------------------------------------------------------------- */
+
+static int
+poll_epoll(int epfd, struct epoll_event *buf, int max, int timeout_ms)
+{
+	return (int)syscall(SYS_epoll_pwait, epfd, buf, max, timeout_ms, NULL,
+	    _NSIG / 8);
+}
+
+static void
+take_writers(struct turn *t)
+{
+	struct epoll_event buf[BATCH];
+	int max = t->t_room - t->t_stored, n, i;
+
+	max = max < 1 ? 1 : max > BATCH ? BATCH : max;
+	n = poll_epoll(t->t_queue->q_writer, buf, max, 0);
+	for (i = 0; i < n; i++)
+		take_descriptor(t, &buf[i], true);
+}
+
+static void
+take_event(struct turn *t, const struct epoll_event *e)
+{
+	struct kqueue *q = t->t_queue;
+
+	switch (TAG_KIND(e->data.u64)) {
+	case TAG_FD:
+		take_descriptor(t, e, false);
+		return;
+	case TAG_WRITER:
+		take_writers(t);
+		return;
+	case TAG_WAKE:
+		q->q_armed = false;
+		break;
+	case TAG_TIMER:
+		timer_expire(q, (enum kqclock)TAG_INDEX(e->data.u64));
+		break;
+	case TAG_SIGNAL:
+		signal_pending(q);
+		break;
+	case TAG_INOTIFY:
+		file_changed(q);
+		break;
+	case TAG_OBJECT:
+		break;
+	}
+	t->t_again = true;
+}
+
+/* -- waiting
+ * ------------------------------------------------------------------------------
+ */
+
+/* How long is left until the end; 0 if it has passed. */
+static const struct timespec *
+time_left(const struct timespec *deadline, struct timespec *left)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	left->tv_sec = deadline->tv_sec - now.tv_sec;
+	left->tv_nsec = deadline->tv_nsec - now.tv_nsec;
+	if (left->tv_nsec < 0) {
+		left->tv_sec--;
+		left->tv_nsec += 1000000000;
+	}
+	if (left->tv_sec < 0)
+		*left = (struct timespec){ .tv_sec = 0 };
+	return left;
+}
+
+/* Whole milliseconds, rounded up: never too early. */
+static int
+to_ms(const struct timespec *ts)
+{
+	if (ts->tv_sec >= INT_MAX / 1000)
+		return INT_MAX;
+	return (int)(ts->tv_sec * 1000 + (ts->tv_nsec + 999999) / 1000000);
+}
+
+/* epoll_wait() to the nanosecond where Linux has it (5.11). */
+static int
+wait_epoll(const struct turn *t, struct epoll_event *buf, int max,
+    const struct timespec *left)
+{
+	int epfd = t->t_queue->q_epoll, n;
+
+	if (left == NULL)
+		return t->t_cancel ? epoll_wait(epfd, buf, max, -1) :
+				     poll_epoll(epfd, buf, max, -1);
+	if (left->tv_sec == 0 && left->tv_nsec == 0)
+		return poll_epoll(epfd, buf, max, 0);
+#ifdef SYS_epoll_pwait2
+	if (left->tv_nsec % 1000000 != 0 || !t->t_cancel) {
+		n = (int)syscall(SYS_epoll_pwait2, epfd, buf, max, left, NULL,
+		    _NSIG / 8);
+		if (n != -1 || errno != ENOSYS)
+			return n;
+	}
+#endif
+	return t->t_cancel ? epoll_wait(epfd, buf, max, to_ms(left)) :
+			     poll_epoll(epfd, buf, max, to_ms(left));
+}
+
+/* Block, or not, among the threads that may be blocked in this queue. */
+static int
+enter_wait(const struct turn *t, struct epoll_event *buf, int max,
+    const struct timespec *left)
+{
+	struct kqueue *q = t->t_queue;
+	bool entered;
+	int n;
+
+	entered = queue_enter(q);
+	if (__atomic_load_n(&q->q_life, __ATOMIC_SEQ_CST) != t->t_life) {
+		n = -1;
+		errno = EBADF;
+	} else {
+		n = wait_epoll(t, buf, max, left);
+	}
+	queue_leave(q, entered);
+	return n;
+}
+
+/* -- a turn
+ * -------------------------------------------------------------------------------
+ */
+
+static void
+number(struct turn *t)
+{
+	if (++t->t_queue->q_turn == 0)
+		++t->t_queue->q_turn;
+	t->t_number = t->t_queue->q_turn;
+}
+
+/* The FIFO's part at the beginning; with nothing in it not even a lock. */
+static int
+begin_turn(struct turn *t)
+{
+	struct kqueue *q = t->t_queue;
+	int error;
+
+	t->t_stored = t->t_number = 0;
+	t->t_again = t->t_yields = false;
+	if (ready_empty(q) && q->q_signals == 0)
+		return 0;
+	if ((error = queue_lock(q, t->t_life)) != 0)
+		return error;
+	number(t);
+	if (q->q_signals != 0)
+		signal_collect(q);
+	t->t_again = true;
+	t->t_yields = q->q_epoll_first;
+	if (!t->t_yields)
+		take_ready(t);
+	q->q_epoll_first = t->t_stored == t->t_room;
+	if (t->t_stored == 0 || t->t_stored == t->t_room)
+		queue_unlock(q);
+	else
+		queue_unlock_owing(q);
+	return 0;
+}
+
+static int
+end_turn(struct turn *t, const struct epoll_event *buf, int n)
+{
+	struct kqueue *q = t->t_queue;
+	int error, i;
+
+	if ((error = queue_lock(q, t->t_life)) != 0)
+		return error;
+	if (t->t_number == 0) {
+		number(t);
+		q->q_epoll_first = false;
+	}
+	for (i = 0; i < n; i++)
+		take_event(t, &buf[i]);
+	if (t->t_again) {
+		if (q->q_signals != 0)
+			signal_collect(q);
+		/* The FIFO had its turn before: is there nothing in epoll? */
+		if (!t->t_yields || t->t_stored > 0 || n <= 0)
+			take_ready(t);
+		t->t_yields = false;
+	}
+	queue_unlock(q);
+	return 0;
+}
+
+/*
+ * Fill in what each event has to say.  Those that have nothing after all go:
+ * another thread was faster.
+ */
+static void
+fill(struct turn *t)
+{
+	struct kevent *ev = t->t_events, *to = ev;
+	int64_t hint;
+	int i;
+
+	for (i = 0; i < t->t_stored; i++, ev++) {
+		if (ev->filter == EVFILT_READ || ev->filter == EVFILT_WRITE) {
+			hint = ev->data;
+			if (!source_data(ev, (enum fdtype)(hint >> 32 & 0xff),
+				(uint32_t)hint) &&
+			    (hint & HINT_FORCED) == 0)
+				continue;
+		}
+		if (to != ev)
+			*to = *ev;
+		to++;
+	}
+	t->t_stored = (int)(to - t->t_events);
+}
+
+/*
+ * Until events[] is full or epoll has no more: an event that nobody wanted
+ * makes room for one that somebody does.
+ */
+static int
+turn(struct turn *t, const struct timespec *left)
+{
+	static const struct timespec now;
+	struct epoll_event buf[BATCH];
+	int max, n, error;
+
+	if ((error = begin_turn(t)) != 0)
+		return error;
+	while (t->t_stored < t->t_room) {
+		max = t->t_room - t->t_stored;
+		max = max < BATCH ? max : BATCH;
+		if (t->t_stored > 0 || t->t_yields)
+			left = &now;
+		n = enter_wait(t, buf, max, left);
+		if (n == -1 && t->t_stored == 0)
+			return errno;
+		if ((n > 0 || t->t_again) && (error = end_turn(t, buf, n)) != 0)
+			return error;
+		if (n <= 0 || (n < max && t->t_stored > 0))
+			break;
+		left = &now;
+	}
+	fill(t);
+	return 0;
+}
+
+/*
+ * A signal came while nothing was found.  What its handler did, and the signal
+ * itself if it is watched, may be an event: look without waiting.
+ */
+static int
+interrupted(struct turn *t)
+{
+	static const struct timespec now;
+	bool ignored = signal_only_ignored();
+	int error;
+
+	error = turn(t, &now);
+	if (error != 0 || t->t_stored > 0)
+		return error;
+	return ignored ? 0 : EINTR;
+}
+
+/* The end of a wait on the monotonic clock; false: it never ends. */
+static bool
+deadline_of(const struct timespec *timeout, struct timespec *end)
+{
+	if (timeout == NULL || timeout->tv_sec >= INT_MAX)
+		return false;
+	clock_gettime(CLOCK_MONOTONIC, end);
+	end->tv_sec += timeout->tv_sec;
+	end->tv_nsec += timeout->tv_nsec;
+	if (end->tv_nsec >= 1000000000) {
+		end->tv_sec++;
+		end->tv_nsec -= 1000000000;
+	}
+	return true;
+}
+
+int
+collect(struct kqueue *q, uint32_t life, struct kevent *events, int nevents,
+    const struct timespec *timeout, bool cancel, int *stored)
+{
+	struct turn t = { .t_queue = q,
+		.t_life = life,
+		.t_events = events,
+		.t_room = nevents,
+		.t_cancel = cancel };
+	bool poll_only =
+	    timeout != NULL && (timeout->tv_sec | timeout->tv_nsec) == 0;
+	bool ends = !poll_only && timeout != NULL;
+	struct timespec end, left;
+	const struct timespec *wait = timeout;
+	int error;
+
+	if (ends && !(ends = deadline_of(timeout, &end)))
+		wait = NULL;
+	for (;;) {
+		error = turn(&t, wait);
+		if (error == EINTR)
+			error = interrupted(&t);
+		if (error != 0 || t.t_stored > 0 || poll_only)
+			break;
+		if (!ends)
+			continue;
+		wait = time_left(&end, &left);
+		if ((left.tv_sec | left.tv_nsec) == 0)
+			break;
+	}
+	*stored = t.t_stored;
+	return error;
+}
+
+/* -- for a queue that watches this one
+ * ------------------------------------------------------ */
+
+/*
+ * How many events there are only epoll knows, and it tells by handing them
+ * out: they go into the FIFO, as if nobody had had room.
+ */
+int
+collect_count(struct kqueue *q)
+{
+	struct turn t = { .t_queue = q };
+	struct epoll_event buf[BATCH];
+	uint32_t waiting;
+	int n, i;
+
+	t.t_life = __atomic_load_n(&q->q_life, __ATOMIC_ACQUIRE);
+	n = poll_epoll(q->q_epoll, buf, BATCH, 0);
+	if (queue_lock(q, t.t_life) != 0)
+		return 0;
+	for (i = 0; i < n; i++)
+		take_event(&t, &buf[i]);
+	if (q->q_signals != 0)
+		signal_collect(q);
+	waiting = ready_count(q);
+	queue_unlock(q);
+	return (int)waiting;
+}

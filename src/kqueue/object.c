@@ -1,0 +1,222 @@
+/*
+ * object.c: knotes of the filters other than READ and WRITE.
+ *
+ * Objects live in slabs and are named by index; a hash by (filter, ident)
+ * finds them.  A free object keeps its generation, so that an entry of the
+ * FIFO or a tag of the epoll that named the one before is recognised.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "kq.h"
+
+#define OBJSLAB 256
+#define MINHASH 64
+
+static const struct {
+	int filter;
+	const struct filter *functions;
+} filters[] = {
+	{ EVFILT_SIGNAL, &filter_signal },
+	{ EVFILT_TIMER, &filter_timer },
+	{ EVFILT_USER, &filter_user },
+};
+
+const struct filter *
+object_filter(int filter)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(filters) / sizeof(filters[0]); i++)
+		if (filters[i].filter == filter)
+			return filters[i].functions;
+	return NULL;
+}
+
+struct object *
+object_at(struct kqueue *q, uint32_t index)
+{
+	if (index >= q->q_nobjects)
+		return NULL;
+	return &q->q_slabs[index / OBJSLAB][index % OBJSLAB];
+}
+
+/* -- the hash
+ * ------------------------------------------------------------------ */
+
+static uint32_t *
+chain(const struct kqueue *q, int filter, uintptr_t ident)
+{
+	uint64_t h =
+	    ((uint64_t)ident ^ (uint64_t)(-filter) << 48) * 0x9e3779b97f4a7c15u;
+
+	return &q->q_hash[h >> 32 & (q->q_hashsize - 1)];
+}
+
+struct object *
+object_find(struct kqueue *q, int filter, uintptr_t ident)
+{
+	struct object *o;
+	uint32_t i;
+
+	if (q->q_hashsize == 0)
+		return NULL;
+	for (i = *chain(q, filter, ident); i != NO_OBJECT; i = o->o_next) {
+		o = object_at(q, i);
+		if (o->o_ident == ident && o->o_filter == filter)
+			return o;
+	}
+	return NULL;
+}
+
+static void
+hash_insert(struct kqueue *q, struct object *o)
+{
+	uint32_t *head = chain(q, o->o_filter, o->o_ident);
+
+	o->o_next = *head;
+	*head = o->o_index;
+}
+
+static void
+hash_remove(struct kqueue *q, struct object *o)
+{
+	uint32_t *link = chain(q, o->o_filter, o->o_ident);
+
+	while (*link != o->o_index)
+		link = &object_at(q, *link)->o_next;
+	*link = o->o_next;
+}
+
+/* One head for each object there is room for: chains stay short. */
+static int
+hash_grow(struct kqueue *q)
+{
+	uint32_t size = q->q_hashsize == 0 ? MINHASH : 2 * q->q_hashsize, i;
+	uint32_t *heads;
+	struct object *o;
+
+	if (size == 0 || (heads = malloc(size * sizeof(*heads))) == NULL)
+		return ENOMEM;
+	for (i = 0; i < size; i++)
+		heads[i] = NO_OBJECT;
+	free(q->q_hash);
+	q->q_hash = heads;
+	q->q_hashsize = size;
+	for (i = 0; i < q->q_nobjects; i++) {
+		o = object_at(q, i);
+		if (o->o_knote.kn_status & KN_ATTACHED)
+			hash_insert(q, o);
+	}
+	return 0;
+}
+
+/* -- the slabs
+ * ------------------------------------------------------------------ */
+
+/* One more slab, its objects on the free list. */
+static int
+slab_new(struct kqueue *q)
+{
+	struct object *slab, **slabs;
+	uint32_t i;
+
+	slabs = q->q_slabs;
+	if ((q->q_nslabs & (q->q_nslabs - 1)) == 0) {
+		slabs = realloc(slabs,
+		    (q->q_nslabs == 0 ? 1 : 2 * (size_t)q->q_nslabs) *
+			sizeof(*slabs));
+		if (slabs == NULL)
+			return ENOMEM;
+		q->q_slabs = slabs;
+	}
+	if ((slab = calloc(OBJSLAB, sizeof(*slab))) == NULL)
+		return ENOMEM;
+	slabs[q->q_nslabs++] = slab;
+	q->q_nobjects += OBJSLAB;
+	for (i = OBJSLAB; i-- > 0;) {
+		slab[i].o_index = q->q_nobjects - OBJSLAB + i;
+		slab[i].o_next = q->q_freeobject;
+		q->q_freeobject = slab[i].o_index;
+	}
+	return 0;
+}
+
+int
+object_new(struct kqueue *q, int filter, uintptr_t ident, struct object **op)
+{
+	struct object *o;
+
+	if (q->q_freeobject == NO_OBJECT && slab_new(q) != 0)
+		return ENOMEM;
+	while (q->q_hashsize < q->q_nobjects)
+		if (hash_grow(q) != 0)
+			return ENOMEM;
+	if (ready_reserve(q) != 0)
+		return ENOMEM;
+	o = object_at(q, q->q_freeobject);
+	q->q_freeobject = o->o_next;
+	*o = (struct object){ .o_gen = o->o_gen,
+		.o_index = o->o_index,
+		.o_ident = ident,
+		.o_filter = (int16_t)filter,
+		.o_place = TIMER_NOWHERE };
+	o->o_knote.kn_status = KN_ATTACHED;
+	hash_insert(q, o);
+	*op = o;
+	return 0;
+}
+
+void
+object_discard(struct kqueue *q, struct object *o)
+{
+	hash_remove(q, o);
+	ready_release(q);
+	free(o->o_ext);
+	o->o_ext = NULL;
+	o->o_knote.kn_status = 0;
+	o->o_gen = (o->o_gen + 1) & GEN_MASK;
+	o->o_next = q->q_freeobject;
+	q->q_freeobject = o->o_index;
+}
+
+void
+object_free(struct kqueue *q, struct object *o)
+{
+	object_filter(o->o_filter)->f_detach(q, o);
+	object_discard(q, o);
+}
+
+void
+object_free_all(struct kqueue *q)
+{
+	struct object *o;
+	uint32_t i;
+
+	for (i = 0; i < q->q_nobjects; i++) {
+		o = object_at(q, i);
+		if (o->o_knote.kn_status & KN_ATTACHED) {
+			object_filter(o->o_filter)->f_detach(q, o);
+			free(o->o_ext);
+		}
+	}
+	timer_close(q);
+	for (i = 0; i < q->q_nslabs; i++)
+		free(q->q_slabs[i]);
+	free(q->q_slabs);
+	free(q->q_hash);
+	q->q_slabs = NULL;
+	q->q_hash = NULL;
+	q->q_nslabs = q->q_nobjects = q->q_hashsize = 0;
+	q->q_freeobject = NO_OBJECT;
+}
+
+void
+object_activate(struct kqueue *q, struct object *o)
+{
+	if (o->o_knote.kn_status & KN_DISABLED)
+		o->o_knote.kn_status |= KN_ACTIVE;
+	else
+		ready_push(q, &o->o_knote, o->o_filter, o->o_index, o->o_gen,
+		    PLACE_RESERVED);
+}

@@ -1,0 +1,70 @@
+/*
+ * process.c: fork, and what a child must not inherit.
+ */
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include "kq.h"
+#include "process.h"
+#include "watch.h"
+
+volatile int *process_word;
+static pid_t process_id;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void
+become_owner(void)
+{
+	process_id = (pid_t)syscall(SYS_getpid);
+	*process_word = 1;
+}
+
+static void
+child(void)
+{
+	if (process_word == NULL)
+		return;
+	lock_forget_tid();
+	signal_fork_child();
+	kqueue_fork_child();
+	watch_fork_child();
+	become_owner();
+}
+
+/*
+ * Where memory cannot be wiped (Linux before 4.14) a child made by fork() is
+ * still told by pthread_atfork(), only a raw clone() is not.
+ */
+static void
+first_time(void)
+{
+	static int fallback;
+	void *page;
+
+	page = mmap(NULL, sizeof(int), PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (page == MAP_FAILED)
+		page = &fallback;
+	else
+		madvise(page, sizeof(int), MADV_WIPEONFORK);
+	process_word = page;
+	become_owner();
+	pthread_atfork(NULL, NULL, child);
+}
+
+bool
+process_is_self(void)
+{
+	return process_is_owner() && syscall(SYS_getpid) == process_id;
+}
+
+void
+process_check(void)
+{
+	pthread_once(&once, first_time);
+	if (*process_word == 0)
+		child();
+}

@@ -1,0 +1,36 @@
+/*
+ * process.h: is this process the one that the queues belong to?
+ *
+ * A queue is not inherited by fork (R-FD-06).  One word stands in memory that
+ * the kernel wipes in a forked child, whichever call made it; a vforked child
+ * shares all memory with its parent and is told apart by its process id.
+ */
+#ifndef KQ_PROCESS_H
+#define KQ_PROCESS_H
+
+#include <stdbool.h>
+
+extern char __libc_single_threaded __attribute__((weak));
+
+extern volatile int *process_word; /* 1 in the owner, 0 in its child */
+
+static inline bool
+process_is_owner(void)
+{
+	return process_word != NULL && *process_word != 0;
+}
+
+/* Not even a vforked child; asks the kernel. */
+bool process_is_self(void);
+
+/* First call, or first after a fork: make this process the owner. */
+void process_check(void);
+
+/* No second thread exists, so none can look on. */
+static inline bool
+process_single_threaded(void)
+{
+	return &__libc_single_threaded != NULL && __libc_single_threaded;
+}
+
+#endif

@@ -1,0 +1,537 @@
+/*
+ * source.c: what a descriptor is, and what it has to say to READ and WRITE.
+ *
+ * Two questions are answered here, apart: is there something to report
+ * (source_verdict(), queue locked, mostly a look at epoll's mask) and how much
+ * (source_data(), not locked, a system call or two).  Neither consumes
+ * anything: no byte, and not the socket's error, for which Linux has no way to
+ * look without taking.
+ */
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include <linux/sock_diag.h>
+#include <linux/sockios.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "kq.h"
+
+/* -- what it is
+ * ------------------------------------------------------------------ */
+
+static enum fdtype
+socket_type(int fd)
+{
+	socklen_t len = sizeof(int);
+	int type;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == -1)
+		return FD_OTHER;
+	return type == SOCK_STREAM || type == SOCK_SEQPACKET ? FD_STREAM :
+							       FD_DGRAM;
+}
+
+static enum fdtype
+pipe_type(int fd)
+{
+	int flags;
+
+	if ((flags = fcntl(fd, F_GETFL)) == -1)
+		return FD_OTHER;
+	switch (flags & O_ACCMODE) {
+	case O_RDONLY:
+		return FD_PIPE_READ;
+	case O_WRONLY:
+		return FD_PIPE_WRITE;
+	default:
+		return FD_PIPE_BOTH;
+	}
+}
+
+/* Files without a place in a file system: their link has a name. */
+static enum fdtype
+anonymous_type(int fd)
+{
+	char path[32], name[32] = "";
+
+	if (kqueue_is_name(fd))
+		return FD_KQUEUE;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	if (readlink(path, name, sizeof(name) - 1) == -1)
+		return FD_OTHER;
+	return strcmp(name, "anon_inode:[eventfd]") == 0 ? FD_EVENTFD :
+							   FD_OTHER;
+}
+
+enum fdtype
+source_type(int fd)
+{
+	struct termios tio;
+	struct stat st;
+
+	if (fstat(fd, &st) == -1)
+		return FD_OTHER;
+	switch (st.st_mode & S_IFMT) {
+	case S_IFSOCK:
+		return socket_type(fd);
+	case S_IFIFO:
+		return pipe_type(fd);
+	case S_IFREG:
+	case S_IFDIR:
+		return FD_FILE;
+	case S_IFCHR:
+		return tcgetattr(fd, &tio) == 0 ? FD_TTY : FD_OTHER;
+	case 0:
+		return anonymous_type(fd);
+	default:
+		return FD_OTHER;
+	}
+}
+
+/* -- socket state
+ * ------------------------------------------------------------------ */
+
+/* The state of a TCP socket, TCP_ESTABLISHED for another that is no TCP's. */
+static int
+tcp_state(int fd)
+{
+	struct tcp_info ti;
+	socklen_t len = offsetof(struct tcp_info, tcpi_ca_state);
+
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len) == -1)
+		return TCP_ESTABLISHED;
+	return ti.tcpi_state;
+}
+
+/*
+ * shutdown(SHUT_WR) leaves no trace in poll().  TCP tells by its state; a UNIX
+ * stream refuses to send nothing.
+ */
+static bool
+is_shut_wr(int fd)
+{
+	socklen_t len = sizeof(int);
+	int domain, type;
+
+	switch (tcp_state(fd)) {
+	case TCP_FIN_WAIT1:
+	case TCP_FIN_WAIT2:
+	case TCP_CLOSING:
+	case TCP_LAST_ACK:
+	case TCP_TIME_WAIT:
+		return true;
+	}
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == -1 ||
+	    domain != AF_UNIX ||
+	    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == -1 ||
+	    type != SOCK_STREAM)
+		return false;
+	return send(fd, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL) == -1 &&
+	    errno == EPIPE;
+}
+
+static bool
+is_listening(int fd)
+{
+	socklen_t len = sizeof(int);
+	int listening;
+
+	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) ==
+	    0 &&
+	    listening;
+}
+
+/* Bytes that can be sent before the socket's buffer is full. */
+static int64_t
+send_space(int fd)
+{
+	uint32_t mem[SK_MEMINFO_VARS];
+	socklen_t len = sizeof(mem);
+	uint32_t used;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, mem, &len) == -1)
+		return 1;
+	used = mem[SK_MEMINFO_WMEM_QUEUED] > mem[SK_MEMINFO_WMEM_ALLOC] ?
+	    mem[SK_MEMINFO_WMEM_QUEUED] :
+	    mem[SK_MEMINFO_WMEM_ALLOC];
+	return used < mem[SK_MEMINFO_SNDBUF] ?
+	    (int64_t)mem[SK_MEMINFO_SNDBUF] - used :
+	    0;
+}
+
+static int64_t
+readable(int fd)
+{
+	int n;
+
+	return ioctl(fd, FIONREAD, &n) == -1 ? -1 : n;
+}
+
+/* -- may it be watched
+ * ---------------------------------------------------------------- */
+
+static int
+attach_read(struct fdnote *fn)
+{
+	struct knote *kn = &fn->fn_knote[FN_READ];
+
+	switch (fn->fn_type) {
+	case FD_PIPE_WRITE:
+		kn->kn_status |= KN_NEVER;
+		break;
+	case FD_STREAM:
+	case FD_DGRAM:
+		if (kn->kn_fflags & NOTE_LOWAT)
+			kn->kn_status |= KN_GATED;
+		break;
+	}
+	return 0;
+}
+
+static int
+attach_write(int fd, struct fdnote *fn)
+{
+	struct knote *kn = &fn->fn_knote[FN_WRITE];
+	struct pollfd pfd = { .fd = fd };
+
+	switch (fn->fn_type) {
+	case FD_KQUEUE:
+		return EINVAL;
+	case FD_PIPE_READ:
+		kn->kn_status |= KN_NEVER;
+		break;
+	case FD_PIPE_WRITE:
+		if (poll(&pfd, 1, 0) == 1 && (pfd.revents & POLLERR) != 0)
+			return EPIPE;
+		break;
+	case FD_STREAM:
+		if (is_shut_wr(fd))
+			fn->fn_flags |= FN_SHUT_WR;
+		/* FALLTHROUGH */
+	case FD_DGRAM:
+		if (kn->kn_fflags & NOTE_LOWAT)
+			kn->kn_status |= KN_GATED;
+		break;
+	}
+	return 0;
+}
+
+int
+source_attach(int fd, struct fdnote *fn, int which)
+{
+	fn->fn_knote[which].kn_status &= (uint8_t) ~(KN_NEVER | KN_GATED);
+	return which == FN_READ ? attach_read(fn) : attach_write(fd, fn);
+}
+
+/* -- is there something to report
+ * ------------------------------------------------------- */
+
+/*
+ * A stream socket that is neither connected nor connecting polls as hung up,
+ * on Linux, but not as shut down for reading; one whose connection has ended
+ * polls as both.  The first must be silent: it stays registered for edges, and
+ * connect() or listen() tell.
+ */
+static bool
+is_unconnected(int fd, uint32_t mask)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLRDHUP };
+
+	if ((mask & EPOLLHUP) == 0 || (mask & EPOLLRDHUP) != 0)
+		return false;
+	return poll(&pfd, 1, 0) == 1 && (pfd.revents & POLLHUP) != 0 &&
+	    (pfd.revents & POLLRDHUP) == 0;
+}
+
+static enum verdict
+stream_read(int fd, struct fdnote *fn, uint32_t mask)
+{
+	struct knote *kn = &fn->fn_knote[FN_READ];
+
+	if (mask & EPOLLRDHUP)
+		return REPORT_EOF;
+	if ((kn->kn_fflags & NOTE_LOWAT) && !is_listening(fd))
+		return readable(fd) >= fn->fn_extra->fx_lowat[FN_READ] ?
+		    REPORT :
+		    SILENT;
+	return mask & (EPOLLIN | EPOLLERR) ? REPORT : SILENT;
+}
+
+static enum verdict
+stream_write(int fd, struct fdnote *fn, uint32_t mask)
+{
+	struct knote *kn = &fn->fn_knote[FN_WRITE];
+
+	if (mask & EPOLLHUP)
+		return REPORT_EOF;
+	if (kn->kn_fflags & NOTE_LOWAT)
+		return (mask & EPOLLOUT) != 0 &&
+			send_space(fd) >= fn->fn_extra->fx_lowat[FN_WRITE] ?
+		    REPORT :
+		    SILENT;
+	return mask & (EPOLLOUT | EPOLLERR) ? REPORT : SILENT;
+}
+
+static enum verdict
+stream_verdict(int fd, struct fdnote *fn, int which, uint32_t mask)
+{
+	struct knote *kn = &fn->fn_knote[which];
+
+	if (is_unconnected(fd, mask)) {
+		kn->kn_status |= KN_GATED;
+		return SILENT;
+	}
+	if ((kn->kn_fflags & NOTE_LOWAT) == 0)
+		kn->kn_status &= (uint8_t)~KN_GATED;
+	return which == FN_READ ? stream_read(fd, fn, mask) :
+				  stream_write(fd, fn, mask);
+}
+
+static enum verdict
+dgram_verdict(int fd, struct fdnote *fn, int which, uint32_t mask)
+{
+	const struct knote *kn = &fn->fn_knote[which];
+	int64_t n;
+
+	if (mask & EPOLLERR)
+		return REPORT;
+	if ((mask & (which == FN_READ ? EPOLLIN : EPOLLOUT)) == 0 &&
+	    !((kn->kn_fflags & NOTE_LOWAT) &&
+		fn->fn_extra->fx_lowat[which] <= 0))
+		return SILENT;
+	if ((kn->kn_fflags & NOTE_LOWAT) == 0)
+		return REPORT;
+	n = which == FN_READ ? readable(fd) : send_space(fd);
+	return n >= fn->fn_extra->fx_lowat[which] ? REPORT : SILENT;
+}
+
+/* Everything else: a hang-up is the end, an error is for the writer. */
+static enum verdict
+other_verdict(struct fdnote *fn, int which, uint32_t mask)
+{
+	if (which == FN_READ) {
+		if (fn->fn_type == FD_PIPE_WRITE) {
+			fn->fn_knote[which].kn_status |= KN_NEVER;
+			return SILENT;
+		}
+		if (mask & EPOLLHUP)
+			return REPORT_EOF;
+		return mask & (EPOLLIN | EPOLLERR) ? REPORT : SILENT;
+	}
+	if (mask & (EPOLLERR | EPOLLHUP))
+		return REPORT_EOF;
+	return mask & EPOLLOUT ? REPORT : SILENT;
+}
+
+enum verdict
+source_verdict(int fd, struct fdnote *fn, int which, uint32_t mask)
+{
+	if (which == FN_WRITE && (fn->fn_flags & FN_SHUT_WR))
+		return REPORT_EOF;
+	/* What nearly all events are like, with no need to know the type. */
+	if ((mask & (EPOLLHUP | EPOLLERR)) == 0 &&
+	    (fn->fn_knote[which].kn_status & KN_GATED) == 0) {
+		if (which == FN_WRITE)
+			return mask & EPOLLOUT ? REPORT : SILENT;
+		if (mask & EPOLLRDHUP)
+			return REPORT_EOF;
+		return mask & EPOLLIN ? REPORT : SILENT;
+	}
+	if (fn->fn_type == FD_UNKNOWN)
+		fn->fn_type = (uint8_t)source_type(fd);
+	switch (fn->fn_type) {
+	case FD_STREAM:
+		return stream_verdict(fd, fn, which, mask);
+	case FD_DGRAM:
+		return dgram_verdict(fd, fn, which, mask);
+	default:
+		return other_verdict(fn, which, mask);
+	}
+}
+
+/* -- how much
+ * ------------------------------------------------------------------------------
+ */
+
+/*
+ * DIVERGES: the socket's error is derived, for getsockopt(SO_ERROR) would take
+ * it from the read() that is to find it.  A connection that never was, was
+ * refused or timed out; one that was has been reset.
+ */
+static unsigned int
+derived_error(int fd, enum fdtype type)
+{
+	struct tcp_info ti;
+	socklen_t len = sizeof(ti);
+
+	if (type == FD_PIPE_WRITE || type == FD_PIPE_BOTH)
+		return EPIPE;
+	memset(&ti, 0, sizeof(ti));
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len) == -1)
+		return ECONNRESET;
+	/* A handshake that was answered left a round trip and options. */
+	if (ti.tcpi_rtt != 0 || ti.tcpi_options != 0)
+		return ECONNRESET;
+	return ti.tcpi_total_retrans != 0 ? ETIMEDOUT : ECONNREFUSED;
+}
+
+int64_t
+source_file(int fd)
+{
+	struct stat st;
+	off_t at;
+
+	if (fstat(fd, &st) == -1 || (at = lseek(fd, 0, SEEK_CUR)) == -1)
+		return 0;
+	return st.st_size - at;
+}
+
+/* The counter of an eventfd, which only /proc shows without taking it. */
+static int64_t
+eventfd_count(int fd)
+{
+	unsigned long long count = 1;
+	char path[48], line[64];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	if ((f = fopen(path, "re")) == NULL)
+		return 1;
+	while (fgets(line, sizeof(line), f) != NULL)
+		if (sscanf(line, "eventfd-count: %llx", &count) == 1)
+			break;
+	fclose(f);
+	return count > INT64_MAX ? INT64_MAX : (int64_t)count;
+}
+
+/* What has no FIONREAD. */
+static int64_t
+uncounted(int fd, enum fdtype type)
+{
+	struct kqueue *inner;
+
+	if (type == FD_UNKNOWN)
+		type = source_type(fd);
+	switch (type) {
+	case FD_STREAM:
+		return is_listening(fd) ? source_backlog(fd) : 0;
+	case FD_EVENTFD:
+		return eventfd_count(fd);
+	case FD_KQUEUE:
+		return (inner = kqueue_find(fd)) != NULL ?
+		    collect_count(inner) :
+		    0;
+	default:
+		return 1;
+	}
+}
+
+/* Nothing left to read: another thread was faster than this one. */
+static bool
+is_empty(const struct kevent *ev)
+{
+	struct pollfd pfd = { .fd = (int)ev->ident, .events = POLLIN };
+
+	return ev->data == 0 && (ev->flags & ~EV_RECEIPT) == 0 &&
+	    poll(&pfd, 1, 0) == 0;
+}
+
+static bool
+read_data(struct kevent *ev, enum fdtype type, uint32_t mask)
+{
+	int fd = (int)ev->ident;
+	bool at_end = (ev->fflags & NOTE_EOF) != 0;
+
+	ev->fflags = 0;
+	if (type == FD_DEVICE) {
+		ev->data = 0;
+		return true;
+	}
+	if (type == FD_FILE) {
+		ev->data = source_file(fd);
+		if (ev->data == 0 && at_end)
+			ev->fflags = NOTE_EOF;
+		return true;
+	}
+	if ((ev->data = readable(fd)) == -1)
+		ev->data = uncounted(fd, type);
+	if ((ev->flags & EV_EOF) && (mask & EPOLLERR))
+		ev->fflags = derived_error(fd, type);
+	return !is_empty(ev);
+}
+
+static int64_t
+pipe_space(int fd)
+{
+	int64_t size = fcntl(fd, F_GETPIPE_SZ), used = readable(fd);
+
+	return size == -1 || used == -1 || used >= size ? 1 : size - used;
+}
+
+static int64_t
+write_space(int fd, enum fdtype type)
+{
+	int queued;
+
+	switch (type) {
+	case FD_STREAM:
+	case FD_DGRAM:
+		return send_space(fd);
+	case FD_PIPE_WRITE:
+	case FD_PIPE_BOTH:
+		return pipe_space(fd);
+	case FD_EVENTFD:
+		return INT64_MAX - eventfd_count(fd);
+	case FD_TTY:
+		if (ioctl(fd, TIOCOUTQ, &queued) == -1 || queued >= PIPE_BUF)
+			return 1;
+		return PIPE_BUF - queued;
+	case FD_FILE:
+	case FD_DEVICE:
+		return 0;
+	default:
+		return 1;
+	}
+}
+
+static void
+write_data(struct kevent *ev, enum fdtype type, uint32_t mask)
+{
+	int fd = (int)ev->ident;
+
+	ev->fflags = 0;
+	ev->data = write_space(fd, type);
+	/* Writable with no space by the count of today: at least a byte fits.
+	 */
+	if (ev->data == 0 && (mask & EPOLLOUT) && (ev->flags & EV_EOF) == 0)
+		ev->data = 1;
+	if ((ev->flags & EV_EOF) && (mask & EPOLLERR))
+		ev->fflags = derived_error(fd, type);
+}
+
+bool
+source_data(struct kevent *ev, enum fdtype type, uint32_t mask)
+{
+	if (ev->fflags & NOTE_NODATA) {
+		ev->fflags = 0;
+		ev->data = 1;
+		return true;
+	}
+	if (ev->filter == EVFILT_READ)
+		return read_data(ev, type, mask);
+	write_data(ev, type, mask);
+	return true;
+}

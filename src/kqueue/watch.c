@@ -1,0 +1,273 @@
+/*
+ * watch.c: the bits that say which queues may have registered a descriptor,
+ * and the counters by which EV_ADD notices a close() that overlaps it.
+ *
+ *	close(fd)			EV_ADD of fd, queue locked
+ *	---------			--------------------------
+ *	start[fd]++			s0, e0 = start, end
+ *	bits[fd] taken; each queue:	bits[fd] |= queue
+ *	    lock, purge, unlock		EPOLL_CTL_ADD
+ *	the real close			s1, e1 = start, end
+ *	end[fd]++			s1 != s0 or e1 != e0: verify now
+ *	SUSPECT set: verify		s1 != e1: SUSPECT, whoever closes
+ *					verifies; verify here if that is over
+ *
+ * To verify is to ask epoll, which keys its registrations on (file, number):
+ * EPOLL_CTL_MOD fails with ENOENT or EBADF exactly if the number now names
+ * another file, or none.
+ *
+ * One word a descriptor: with the 48 bytes of a slot (kq.h) that is what a
+ * registration costs.  31 bits name the queues, modulo 31; a bit may be set
+ * for a queue that has nothing there, never the other way round.
+ */
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include <errno.h>
+#include <stddef.h>
+
+#include "kq.h"
+#include "process.h"
+#include "watch.h"
+
+struct watch {
+	uint16_t w_start; /* closes begun */
+	uint16_t w_end;   /* and done */
+	uint32_t w_bits;  /* queues, and SUSPECT */
+};
+
+#define SUSPECT 0x80000000u
+#define NBITS 31
+
+bool watch_on;
+static struct watch *watches;
+static uint32_t nwatches;
+
+/* At least this many descriptors, whatever the limit is now: it may be raised.
+ */
+#define MINWATCHES (1u << 20)
+#define MAXWATCHES (1u << 24)
+
+uint32_t
+watch_open(void)
+{
+	struct rlimit rl;
+	uint32_t n = MINWATCHES;
+	void *map;
+
+	if (watches != NULL)
+		return nwatches;
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_max > n)
+		n = rl.rlim_max < MAXWATCHES ? (uint32_t)rl.rlim_max :
+					       MAXWATCHES;
+	map = mmap(NULL, n * sizeof(*watches), PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (map == MAP_FAILED)
+		return 0;
+	watches = map;
+	nwatches = n;
+	__atomic_store_n(&watch_on, true, __ATOMIC_RELEASE);
+	return n;
+}
+
+static struct watch *
+watch_of(int fd)
+{
+	if (!__atomic_load_n(&watch_on, __ATOMIC_ACQUIRE) ||
+	    (uint32_t)fd >= nwatches)
+		return NULL;
+	return &watches[fd];
+}
+
+bool
+watch_possible(int fd)
+{
+	return (uint32_t)fd < nwatches;
+}
+
+bool
+watch_has(int fd)
+{
+	struct watch *w = watch_of(fd);
+
+	return w != NULL && __atomic_load_n(&w->w_bits, __ATOMIC_RELAXED) != 0;
+}
+
+/* Call f for every open queue that one of the bits may mean. */
+static void
+each_queue(uint32_t bits, int fd, void (*f)(struct kqueue *, int, int), int arg)
+{
+	struct kqueue *q;
+	uint32_t slot, slots = kqueue_slots();
+
+	for (slot = 0; slot < slots; slot++)
+		if ((bits & 1u << slot % NBITS) != 0 &&
+		    (q = kqueue_at(slot)) != NULL)
+			f(q, fd, arg);
+}
+
+/* -- close() ------------------------------------------------------------------
+ */
+
+/*
+ * In a signal handler that interrupted its own thread inside this queue the
+ * lock is not to be had.  The registration leaves the kernel at once; the
+ * knotes are verified before the next change of this number.
+ */
+static void
+purge(struct kqueue *q, int fd, int unused)
+{
+	uint32_t life = __atomic_load_n(&q->q_life, __ATOMIC_ACQUIRE);
+
+	switch (queue_lock(q, life)) {
+	case 0:
+		descriptor_purge(q, fd);
+		queue_unlock(q);
+		break;
+	case EDEADLK:
+		epoll_ctl(q->q_epoll, EPOLL_CTL_DEL, fd, NULL);
+		if (q->q_writer != -1)
+			epoll_ctl(q->q_writer, EPOLL_CTL_DEL, fd, NULL);
+		__atomic_fetch_or(&watches[fd].w_bits,
+		    SUSPECT | 1u << q->q_slot % NBITS, __ATOMIC_SEQ_CST);
+		break;
+	}
+}
+
+static void
+verify(struct kqueue *q, int fd, int unused)
+{
+	uint32_t life = __atomic_load_n(&q->q_life, __ATOMIC_ACQUIRE);
+
+	switch (queue_lock(q, life)) {
+	case 0:
+		descriptor_verify(q, fd);
+		queue_unlock(q);
+		break;
+	case EDEADLK:
+		__atomic_fetch_or(&watches[fd].w_bits, SUSPECT,
+		    __ATOMIC_SEQ_CST);
+		break;
+	}
+}
+
+void
+watch_close_begin(int fd)
+{
+	struct watch *w = watch_of(fd);
+	uint32_t bits;
+	int saved;
+
+	if (w == NULL)
+		return;
+	__atomic_fetch_add(&w->w_start, 1, __ATOMIC_SEQ_CST);
+	saved = errno;
+	if (__atomic_load_n(&w->w_bits, __ATOMIC_SEQ_CST) != 0 &&
+	    process_is_self()) {
+		bits = __atomic_exchange_n(&w->w_bits, 0, __ATOMIC_SEQ_CST);
+		each_queue(bits, fd, purge, 0);
+	}
+	if (kqueue_is_name(fd) && process_is_self())
+		kqueue_unname(fd);
+	errno = saved;
+}
+
+void
+watch_close_end(int fd)
+{
+	struct watch *w = watch_of(fd);
+	uint32_t bits;
+	int saved;
+
+	if (w == NULL)
+		return;
+	__atomic_fetch_add(&w->w_end, 1, __ATOMIC_SEQ_CST);
+	bits = __atomic_load_n(&w->w_bits, __ATOMIC_SEQ_CST);
+	if ((bits & SUSPECT) == 0)
+		return;
+	saved = errno;
+	if (process_is_self()) {
+		__atomic_fetch_and(&w->w_bits, ~SUSPECT, __ATOMIC_SEQ_CST);
+		each_queue(bits, fd, verify, 0);
+	}
+	errno = saved;
+}
+
+/* -- EV_ADD
+ * ---------------------------------------------------------------------- */
+
+struct watch_add
+watch_add_begin(struct kqueue *q, int fd)
+{
+	struct watch *w = &watches[fd];
+	struct watch_add seen;
+
+	seen.wa_start = __atomic_load_n(&w->w_start, __ATOMIC_SEQ_CST);
+	seen.wa_end = __atomic_load_n(&w->w_end, __ATOMIC_SEQ_CST);
+	__atomic_fetch_or(&w->w_bits, 1u << q->q_slot % NBITS,
+	    __ATOMIC_SEQ_CST);
+	return seen;
+}
+
+bool
+watch_add_raced(int fd, struct watch_add seen)
+{
+	struct watch *w = &watches[fd];
+	uint16_t start, end;
+
+	start = __atomic_load_n(&w->w_start, __ATOMIC_SEQ_CST);
+	end = __atomic_load_n(&w->w_end, __ATOMIC_SEQ_CST);
+	if (start != end) {
+		__atomic_fetch_or(&w->w_bits, SUSPECT, __ATOMIC_SEQ_CST);
+		return __atomic_load_n(&w->w_end, __ATOMIC_SEQ_CST) != end;
+	}
+	return start != seen.wa_start || end != seen.wa_end;
+}
+
+bool
+watch_suspect(int fd)
+{
+	return (__atomic_load_n(&watches[fd].w_bits, __ATOMIC_RELAXED) &
+		   SUSPECT) != 0;
+}
+
+/* -- the other wrappers
+ * ----------------------------------------------------------- */
+
+void
+watch_dup(int from, int to)
+{
+	int saved = errno;
+
+	if (watch_of(from) != NULL && kqueue_is_name(from) && process_is_self())
+		kqueue_name(from, to);
+	errno = saved;
+}
+
+static void
+look_again(struct kqueue *q, int fd, int event)
+{
+	uint32_t life = __atomic_load_n(&q->q_life, __ATOMIC_ACQUIRE);
+
+	if (queue_lock(q, life) == 0) {
+		descriptor_event(q, fd, (enum watch_event)event);
+		queue_unlock(q);
+	}
+}
+
+void
+watch_event(int fd, enum watch_event event)
+{
+	int saved = errno;
+
+	if (watch_has(fd) && process_is_self())
+		each_queue(watches[fd].w_bits, fd, look_again, (int)event);
+	errno = saved;
+}
+
+void
+watch_fork_child(void)
+{
+	if (watches != NULL)
+		madvise(watches, nwatches * sizeof(*watches), MADV_DONTNEED);
+}
