@@ -1,0 +1,532 @@
+/*
+ * The life of a connection.
+ *
+ *                     kquay_conn_new
+ *                           |
+ *                           v     eof() says 1
+ *                         OPEN ------------------> HALF
+ *                           |                       |
+ *       kquay_conn_hangup   |<----------------------+
+ *   (service, eof, limits,  v
+ *       stop)             FLUSH  output goes out, input is thrown away
+ *                           |
+ *       kquay_conn_flushed  |----- input is unread ----> LINGER
+ *                           |                              |
+ *                           v                              |
+ *                         DEAD  <--------------------------+  kquay_conn_end
+ *                           |
+ *       kquay_conn_reap     |  end of the batch: close callback, close(2)
+ *                           v
+ *                         FREE
+ *
+ * kquay_conn_end() leads to DEAD from every state: errors, resets, aborts,
+ * and limits that ran out.
+ *
+ * LINGER is there because close(2) on a TCP socket with unread input sends a
+ * reset, and a reset may overtake the output that the peer has not read.  So
+ * our end is shut down, and what comes is thrown away until the peer is done
+ * or linger is over.
+ *
+ * What the knotes must be follows from state and flags alone:
+ * kquay_conn_interest() compares that with what is registered.
+ *
+ * The kernel's end of file is known without a read that returns 0 if the
+ * event had EV_EOF and the read after it was short (input.c).
+ */
+#include "server.h"
+#include "os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+static void change(struct kquay_conn *c, int filter, int flags);
+static void end_of_input(struct kquay_conn *c, const struct kevent *ev);
+static void writable(struct kquay_conn *c);
+static void release(struct kquay_conn *c);
+static void unready(struct kquay_conn *c);
+static int adopt_fd(struct kquay_conn *c, int *fl);
+
+/*
+ * A slot for fd, which belongs to it from now on; NULL if there is none.  It
+ * has not begun: kquay_conn_start() or kquay_pool_give() must follow.
+ */
+struct kquay_conn *
+kquay_conn_new(struct kquay *q, int fd, const struct sockaddr *sa,
+    socklen_t salen)
+{
+	struct kquay_conn *c;
+
+	c = kquay_pool_take(q);
+	if (c == NULL)
+		return NULL;
+	c->fd = fd;
+	c->ops = &q->ops;
+	c->flags = C_SOCKET | C_FRESH;
+	c->idle = q->idle;
+	c->life = q->life;
+	if (salen > sizeof(c->peer))
+		salen = offsetof(struct sockaddr, sa_data);
+	memcpy(&c->peer, sa, salen);
+	kquay_pool_count(c);
+	return c;
+}
+
+/* Tell the service.  The READ knote is in the queue, or in its changes. */
+void
+kquay_conn_start(struct kquay_conn *c)
+{
+	struct kquay *q = c->q;
+
+	q->stat.accepted++;
+	c->state = CONN_OPEN;
+	c->born = c->active = kquay_wheel_now(q);
+	kquay_wheel_set(c);
+	if (c->ops->open != NULL && c->ops->open(c) == -1)
+		kquay_conn_hangup(c, KQUAY_DONE);
+}
+
+struct kquay_conn *
+kquay_adopt(struct kquay *q, int fd, const struct kquay_ops *ops)
+{
+	union peer_addr peer = { .sa = { .sa_family = AF_UNSPEC } };
+	socklen_t salen = sizeof(peer);
+	struct kquay_conn *c;
+	struct kevent ev;
+	int fl, saved;
+
+	if (q->stopping) {
+		errno = ESHUTDOWN;
+		return NULL;
+	}
+	if (getpeername(fd, &peer.sa, &salen) == -1)
+		salen = sizeof(peer.sa);
+	c = kquay_conn_new(q, fd, &peer.sa, salen);
+	if (c == NULL) {
+		errno = ENOBUFS;
+		return NULL;
+	}
+	if (ops != NULL)
+		c->ops = ops;
+	if (adopt_fd(c, &fl) == -1)
+		goto fail;
+	EV_SET(&ev, fd, EVFILT_READ, EV_ADD, KNOTE_NODATA, 0,
+	    (void *)(uintptr_t)c->id);
+	if (kquay_loop_apply(q, &ev) == -1) {
+		saved = errno;
+		fcntl(fd, F_SETFL, fl);
+		errno = saved;
+		goto fail;
+	}
+	c->flags |= C_ADDED | C_READ;
+	kquay_conn_start(c);
+	return c;
+
+fail:
+	kquay_pool_give(c);
+	return NULL;
+}
+
+/* Make the descriptor non-blocking; *fl is what its flags were. */
+static int
+adopt_fd(struct kquay_conn *c, int *fl)
+{
+	socklen_t len = sizeof(int);
+	int type;
+
+	*fl = fcntl(c->fd, F_GETFL);
+	if (*fl == -1 || fcntl(c->fd, F_SETFL, *fl | O_NONBLOCK) == -1)
+		return -1;
+	if (getsockopt(c->fd, SOL_SOCKET, SO_TYPE, &type, &len) == -1)
+		c->flags &= ~C_SOCKET;
+	return 0;
+}
+
+/* Register what state and flags ask for. */
+void
+kquay_conn_interest(struct kquay_conn *c)
+{
+	int reading, writing;
+
+	if (c->state == CONN_DEAD)
+		return;
+	reading = !(c->flags & (C_EOF | C_STARVED)) &&
+	    (c->state != CONN_OPEN || !(c->flags & C_BLOCKED));
+	writing = c->outlen > 0 && !(c->flags & C_STARVED);
+	if (reading && !(c->flags & C_READ)) {
+		change(c, EVFILT_READ, c->flags & C_ADDED ? EV_ENABLE : EV_ADD);
+		c->flags |= C_ADDED | C_READ;
+	} else if (!reading && (c->flags & C_READ)) {
+		change(c, EVFILT_READ, EV_DISABLE);
+		c->flags &= ~C_READ;
+	}
+	if (writing && !(c->flags & C_WRITE)) {
+		change(c, EVFILT_WRITE, EV_ADD);
+		c->flags |= C_WRITE;
+	} else if (!writing && (c->flags & C_WRITE)) {
+		change(c, EVFILT_WRITE, EV_DELETE);
+		c->flags &= ~C_WRITE;
+	}
+}
+
+static void
+change(struct kquay_conn *c, int filter, int flags)
+{
+	struct kevent ev;
+
+	EV_SET(&ev, c->fd, filter, flags, KNOTE_NODATA, 0,
+	    (void *)(uintptr_t)c->id);
+	c->flags |= C_CHANGES;
+	if (kquay_loop_change(c->q, &ev) == -1 && !(flags & EV_DELETE))
+		kquay_conn_end(c, KQUAY_ERROR, errno);
+}
+
+/* An event for c, which has not ended. */
+void
+kquay_conn_event(struct kquay_conn *c, const struct kevent *ev)
+{
+	if (ev->flags & EV_ERROR) {
+		/* Only a knote that is not there fails with ENOENT. */
+		if (ev->data != ENOENT && ev->data != 0)
+			kquay_conn_end(c, KQUAY_ERROR, (int)ev->data);
+		return;
+	}
+	if (ev->filter == EVFILT_WRITE)
+		writable(c);
+	else if (c->state == CONN_FLUSH || c->state == CONN_LINGER)
+		end_of_input(c, ev);
+	else if ((c->flags & (C_READ | C_READY)) == C_READ)
+		kquay_input_read(c, ev);
+}
+
+/* While closing, input is thrown away until its end. */
+static void
+end_of_input(struct kquay_conn *c, const struct kevent *ev)
+{
+	int rc;
+
+	rc = kquay_input_waste(c);
+	if (rc == 1)
+		return;
+	if (rc == -1) {
+		if (errno != EAGAIN)
+			kquay_conn_end(c,
+			    c->state == CONN_LINGER ? (enum kquay_why)c->why :
+						      KQUAY_ERROR,
+			    errno);
+		return;
+	}
+	c->flags |= C_EOF;
+	if (c->state == CONN_LINGER)
+		kquay_conn_end(c, c->why, 0);
+	else
+		kquay_conn_interest(c);
+}
+
+static void
+writable(struct kquay_conn *c)
+{
+	kquay_output_flush(c);
+	if (c->state == CONN_DEAD)
+		return;
+	if (c->state == CONN_FLUSH && c->outlen == 0) {
+		kquay_conn_flushed(c);
+		return;
+	}
+	if ((c->flags & C_CHOKED) && c->outlen <= c->q->conf.outlo) {
+		c->flags &= ~C_CHOKED;
+		kquay_conn_wake(c);
+		if (c->state != CONN_FLUSH && c->ops->drained != NULL)
+			c->ops->drained(c);
+	}
+	kquay_conn_interest(c);
+}
+
+/*
+ * Begin to close: what is queued goes out first.  why is what the close
+ * callback will be told.
+ */
+void
+kquay_conn_hangup(struct kquay_conn *c, enum kquay_why why)
+{
+	struct kquay *q = c->q;
+
+	if (c->state != CONN_OPEN && c->state != CONN_HALF)
+		return;
+	c->state = CONN_FLUSH;
+	c->why = (uint8_t)why;
+	kquay_input_drop(c);
+	if (q->corked == c)
+		kquay_output_uncork(q);
+	if (c->state == CONN_DEAD)
+		return;
+	if (c->outlen == 0) {
+		kquay_conn_flushed(c);
+		return;
+	}
+	c->born = kquay_wheel_now(q);
+	kquay_wheel_set(c);
+	kquay_conn_interest(c);
+}
+
+/* FLUSH, and nothing is left to send. */
+void
+kquay_conn_flushed(struct kquay_conn *c)
+{
+	if ((c->flags & (C_SOCKET | C_SENT | C_EOF)) != (C_SOCKET | C_SENT) ||
+	    kquay_input_waste(c) != 1 || shutdown(c->fd, SHUT_WR) == -1) {
+		kquay_conn_end(c, c->why, 0);
+		return;
+	}
+	c->state = CONN_LINGER;
+	c->born = kquay_wheel_now(c->q);
+	kquay_wheel_set(c);
+	kquay_conn_interest(c);
+}
+
+/*
+ * c has ended.  It goes at the end of the batch; until then it can be read
+ * and nothing else.
+ */
+void
+kquay_conn_end(struct kquay_conn *c, enum kquay_why why, int err)
+{
+	struct kquay *q = c->q;
+	uint32_t link = kquay_pool_link(c), slot = link - 1;
+
+	if (c->state == CONN_DEAD)
+		return;
+	if (q->corked == c)
+		q->corked = NULL;
+	kquay_wheel_clear(c);
+	q->live[slot / 64] &= ~((uint64_t)1 << (slot % 64));
+	c->state = CONN_DEAD;
+	c->why = (uint8_t)why;
+	c->err = (uint32_t)err;
+	c->next = 0;
+	if (q->dead == 0)
+		q->dead = link;
+	else
+		kquay_pool_at(q, q->dead_tail - 1)->next = link;
+	q->dead_tail = link;
+}
+
+/* A limit of c has run out, or the kernel may have memory again. */
+void
+kquay_conn_expire(struct kquay_conn *c)
+{
+	struct kquay *q = c->q;
+	uint32_t now = q->tick;
+
+	if (c->flags & C_STARVED) {
+		c->flags &= ~C_STARVED;
+		kquay_wheel_set(c);
+		kquay_conn_interest(c);
+		return;
+	}
+	if (c->state == CONN_FLUSH || c->state == CONN_LINGER) {
+		c->flags |= C_RESET;
+		kquay_conn_end(c, c->why, 0);
+	} else if (c->life != 0 && (int32_t)(now - c->born - c->life) > 0)
+		kquay_conn_hangup(c, KQUAY_LIFE);
+	else if ((c->flags & C_FRESH) && q->handshake != 0 &&
+	    (int32_t)(now - c->born - q->handshake) > 0)
+		kquay_conn_hangup(c, KQUAY_HANDSHAKE);
+	else {
+		/* What is queued has not moved all the while. */
+		if (c->outlen != 0)
+			c->flags |= C_RESET;
+		kquay_conn_end(c, KQUAY_IDLE, 0);
+	}
+}
+
+/* The kernel has no memory for c now: look again after a tick. */
+void
+kquay_conn_starve(struct kquay_conn *c)
+{
+	(void)kquay_wheel_now(c->q);
+	c->flags |= C_STARVED;
+	kquay_wheel_set(c);
+	kquay_conn_interest(c);
+}
+
+/* c may be read from again: what was kept is passed on in the next step. */
+void
+kquay_conn_wake(struct kquay_conn *c)
+{
+	struct kquay *q = c->q;
+	uint32_t link = kquay_pool_link(c);
+
+	if (c->state != CONN_OPEN || (c->flags & (C_BLOCKED | C_READY)) ||
+	    (c->in == NULL && !(c->flags & C_EOF)))
+		return;
+	c->flags |= C_READY;
+	c->ready_next = 0;
+	if (q->ready == 0)
+		q->ready = link;
+	else
+		kquay_pool_at(q, q->ready_tail - 1)->ready_next = link;
+	q->ready_tail = link;
+}
+
+/* Pass on what was kept by those on the list of the ready. */
+void
+kquay_conn_resume(struct kquay *q)
+{
+	uint32_t last = q->ready_tail, link;
+	struct kquay_conn *c;
+
+	do {
+		link = q->ready;
+		c = kquay_pool_at(q, link - 1);
+		unready(c);
+		if (c->state == CONN_OPEN && !(c->flags & C_BLOCKED))
+			kquay_input_again(c);
+		kquay_output_uncork(q);
+	} while (link != last && q->ready != 0);
+}
+
+static void
+unready(struct kquay_conn *c)
+{
+	struct kquay *q = c->q;
+	uint32_t *link = &q->ready, prev = 0;
+
+	while (*link != kquay_pool_link(c)) {
+		prev = *link;
+		link = &kquay_pool_at(q, prev - 1)->ready_next;
+	}
+	*link = c->ready_next;
+	if (q->ready_tail == kquay_pool_link(c))
+		q->ready_tail = prev;
+	c->flags &= ~C_READY;
+}
+
+/* The end of the batch, and of all that has ended in it. */
+void
+kquay_conn_reap(struct kquay *q)
+{
+	struct kquay_conn *c;
+
+	while (q->dead != 0) {
+		c = kquay_pool_at(q, q->dead - 1);
+		if (c->flags & C_READY)
+			unready(c);
+		if (c->ops->close != NULL) {
+			errno = (int)c->err;
+			c->ops->close(c, c->why);
+		}
+		q->dead = c->next;
+		release(c);
+	}
+	kquay_output_uncork(q);
+	if (q->full || q->resting)
+		kquay_listen_resume(q);
+}
+
+static void
+release(struct kquay_conn *c)
+{
+	static const struct linger reset = { .l_onoff = 1, .l_linger = 0 };
+	struct kquay *q = c->q;
+
+	if (c->flags & C_CHANGES)
+		kquay_loop_forget(q, c);
+	if ((c->flags & (C_RESET | C_SOCKET)) == (C_RESET | C_SOCKET))
+		setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	close(c->fd);
+	kquay_input_drop(c);
+	kquay_output_drop(c);
+	q->stat.closed++;
+	kquay_pool_give(c);
+}
+
+/* -- what the service calls
+ * ---------------------------------------------------- */
+
+void
+kquay_close(struct kquay_conn *c)
+{
+	kquay_conn_hangup(c, KQUAY_DONE);
+}
+
+void
+kquay_abort(struct kquay_conn *c)
+{
+	c->flags |= C_RESET;
+	kquay_conn_end(c, KQUAY_DONE, 0);
+}
+
+void
+kquay_pause(struct kquay_conn *c, int on)
+{
+	if (on)
+		c->flags |= C_PAUSED;
+	else
+		c->flags &= ~C_PAUSED;
+	if (c->state != CONN_OPEN)
+		return;
+	kquay_conn_wake(c);
+	kquay_conn_interest(c);
+}
+
+void
+kquay_timeout(struct kquay_conn *c, int idle, int life)
+{
+	struct kquay *q = c->q;
+	uint32_t now = kquay_wheel_now(q);
+
+	/* Without a limit so far nobody may have looked at the clock. */
+	if (c->wheel_slot == 0)
+		c->active = now;
+	c->idle = idle == 0 ? q->idle : kquay_wheel_ticks(idle);
+	c->life = life == 0 ? q->life : kquay_wheel_ticks(life);
+	if (c->state == CONN_OPEN || c->state == CONN_HALF)
+		kquay_wheel_set(c);
+}
+
+void
+kquay_setops(struct kquay_conn *c, const struct kquay_ops *ops)
+{
+	c->ops = ops != NULL ? ops : &c->q->ops;
+	kquay_conn_wake(c); /* what is kept may be enough for them */
+}
+
+void *
+kquay_udata(struct kquay_conn *c)
+{
+	return c->q->conf.udatasz == 0 ? NULL : c + 1;
+}
+
+struct kquay *
+kquay_of(const struct kquay_conn *c)
+{
+	return c->q;
+}
+
+uint64_t
+kquay_id(const struct kquay_conn *c)
+{
+	return c->id;
+}
+
+const char *
+kquay_whystr(enum kquay_why why)
+{
+	static const char *const names[] = {
+		[KQUAY_DONE] = "done",
+		[KQUAY_EOF] = "eof",
+		[KQUAY_ERROR] = "error",
+		[KQUAY_IDLE] = "idle",
+		[KQUAY_LIFE] = "life",
+		[KQUAY_HANDSHAKE] = "handshake",
+		[KQUAY_TOOLONG] = "toolong",
+		[KQUAY_SLOW] = "slow",
+		[KQUAY_SHUTDOWN] = "shutdown",
+	};
+
+	if ((size_t)why >= sizeof(names) / sizeof(names[0]))
+		return "?";
+	return names[why];
+}

@@ -1,0 +1,294 @@
+/*
+ * Input: one recv(2) into the loop's buffer, cut into lines there or passed
+ * on as it is.  What is not used is copied to the connection (struct kept),
+ * and back in front of the next recv.
+ *
+ * The loop's buffer holds inmax + READSIZE + 1 bytes: a connection that is
+ * read from keeps at most inmax, and the last byte is for a NUL.  One that is
+ * blocked (C_BLOCKED) may keep a whole READSIZE more, and is not read from
+ * until that has been passed on.
+ */
+#include "server.h"
+#include "os.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static ssize_t receive(struct kquay_conn *c, char *buf, size_t size);
+static void pass(struct kquay_conn *c, size_t len);
+static size_t pass_lines(struct kquay_conn *c, char *buf, size_t len);
+static size_t pass_raw(struct kquay_conn *c, char *buf, size_t len);
+static void last_line(struct kquay_conn *c, char *buf, size_t len);
+static void at_end(struct kquay_conn *c);
+static void keep(struct kquay_conn *c, const char *buf, size_t len);
+static void failed(struct kquay_conn *c, int err, const struct kevent *ev);
+
+static inline int
+wanted(const struct kquay_conn *c)
+{
+	return c->state == CONN_OPEN && !(c->flags & C_BLOCKED);
+}
+
+/*
+ * Read from c, which is OPEN, because of *ev, or on suspicion if ev is NULL.
+ * Returns 1 if there was something.
+ */
+int
+kquay_input_read(struct kquay_conn *c, const struct kevent *ev)
+{
+	struct kquay *q = c->q;
+	size_t kept = 0;
+	ssize_t n;
+
+	if (c->in != NULL) {
+		kept = c->in->len;
+		memcpy(q->inbuf, c->in->data, kept);
+	}
+	n = receive(c, q->inbuf + kept, READSIZE);
+	if (n == -1) {
+		failed(c, errno, ev);
+		return 0;
+	}
+	c->active = q->tick;
+	if (n == 0)
+		c->flags |= C_EOF;
+	else {
+		q->stat.in += (uint64_t)n;
+		c->flags &= ~C_FRESH;
+		/*
+		 * The stream's end had been seen before the read, which left
+		 * nothing: TCP's reads are short for no other reason.
+		 */
+		if (ev != NULL && (ev->flags & EV_EOF) &&
+		    (ev->fflags & ~(unsigned)KNOTE_NODATA) == 0 &&
+		    n < READSIZE &&
+		    (c->peer.sa.sa_family == AF_INET ||
+			c->peer.sa.sa_family == AF_INET6))
+			c->flags |= C_EOF;
+	}
+	pass(c, kept + (size_t)n);
+	return 1;
+}
+
+/* Pass on what was kept while c was blocked. */
+void
+kquay_input_again(struct kquay_conn *c)
+{
+	size_t kept = 0;
+
+	if (c->in != NULL) {
+		kept = c->in->len;
+		memcpy(c->q->inbuf, c->in->data, kept);
+	}
+	pass(c, kept);
+}
+
+void
+kquay_input_drop(struct kquay_conn *c)
+{
+	free(c->in);
+	c->in = NULL;
+}
+
+/*
+ * Throw input away.  1 if there was some, 0 at its end, -1 with errno EAGAIN
+ * if there is none now, or another error.
+ */
+int
+kquay_input_waste(struct kquay_conn *c)
+{
+	char scrap[4096];
+	int rc = -1, turn;
+	ssize_t n;
+
+	errno = EAGAIN;
+	for (turn = 0; turn < 16; turn++) {
+		n = receive(c, scrap, sizeof(scrap));
+		if (n == 0)
+			return rc == 1 ? 1 : 0;
+		if (n == -1)
+			break;
+		c->q->stat.in += (uint64_t)n;
+		rc = 1;
+		if ((size_t)n < sizeof(scrap))
+			break;
+	}
+	return rc;
+}
+
+static ssize_t
+receive(struct kquay_conn *c, char *buf, size_t size)
+{
+	struct kquay *q = c->q;
+	ssize_t n;
+
+	do {
+		if (q->sys.read != NULL)
+			n = q->sys.read(c->fd, buf, size);
+		else if (c->flags & C_SOCKET)
+			n = recv(c->fd, buf, size, 0);
+		else
+			n = read(c->fd, buf, size);
+	} while (n == -1 && errno == EINTR);
+	return n;
+}
+
+static void
+failed(struct kquay_conn *c, int err, const struct kevent *ev)
+{
+	switch (err) {
+	case EAGAIN:
+		break;
+	case ENOBUFS:
+	case ENOMEM:
+		kquay_conn_starve(c);
+		break;
+	case EIO:
+		/* That is how a terminal's master side ends on Linux. */
+		if (!(c->flags & C_SOCKET) && ev != NULL &&
+		    (ev->flags & EV_EOF)) {
+			c->flags |= C_EOF;
+			kquay_input_again(c);
+			break;
+		}
+		/* FALLTHROUGH */
+	default:
+		kquay_conn_end(c, KQUAY_ERROR, err);
+	}
+}
+
+/*
+ * Give the service len bytes of the loop's buffer, as far as it wants them,
+ * and keep the rest.
+ */
+static void
+pass(struct kquay_conn *c, size_t len)
+{
+	const struct kquay_ops *ops;
+	struct kquay *q = c->q;
+	char *buf = q->inbuf;
+	size_t used, pos = 0;
+
+	while (pos < len && wanted(c)) {
+		ops = c->ops;
+		if (ops->input != NULL)
+			used = pass_raw(c, buf + pos, len - pos);
+		else if (ops->line != NULL)
+			used = pass_lines(c, buf + pos, len - pos);
+		else
+			used = len - pos;
+		pos += used;
+		if (used == 0 && ops == c->ops)
+			break;
+	}
+	if (c->state != CONN_OPEN)
+		return;
+	if (wanted(c) && len - pos > q->conf.inmax) {
+		kquay_conn_hangup(c, KQUAY_TOOLONG);
+		return;
+	}
+	if (wanted(c) && (c->flags & C_EOF)) {
+		if (pos < len && c->ops->input == NULL && c->ops->line != NULL)
+			last_line(c, buf + pos, len - pos);
+		pos = len;
+	}
+	keep(c, buf + pos, len - pos);
+	if (wanted(c) && (c->flags & C_EOF))
+		at_end(c);
+	else if (c->flags & C_EOF)
+		kquay_conn_interest(c);
+}
+
+/* Pass on lines until c does not want them or the callbacks change. */
+static size_t
+pass_lines(struct kquay_conn *c, char *buf, size_t len)
+{
+	const struct kquay_ops *ops = c->ops;
+	char *line = buf, *end = buf + len, *nl;
+	size_t n;
+
+	while (line < end && wanted(c) && c->ops == ops) {
+		nl = memchr(line, '\n', (size_t)(end - line));
+		if (nl == NULL)
+			break;
+		n = (size_t)(nl - line);
+		if (n > c->q->conf.inmax) {
+			kquay_conn_hangup(c, KQUAY_TOOLONG);
+			break;
+		}
+		if (n > 0 && nl[-1] == '\r')
+			n--;
+		line[n] = '\0';
+		ops->line(c, line, n);
+		line = nl + 1;
+	}
+	return (size_t)(line - buf);
+}
+
+static size_t
+pass_raw(struct kquay_conn *c, char *buf, size_t len)
+{
+	ssize_t used;
+
+	used = c->ops->input(c, buf, len);
+	if (used < 0) {
+		kquay_conn_hangup(c, KQUAY_DONE);
+		return 0;
+	}
+	return (size_t)used < len ? (size_t)used : len;
+}
+
+/* A last line without \n; there is room for its NUL. */
+static void
+last_line(struct kquay_conn *c, char *buf, size_t len)
+{
+	if (buf[len - 1] == '\r')
+		len--;
+	buf[len] = '\0';
+	c->ops->line(c, buf, len);
+}
+
+/* Everything the peer has sent was passed on. */
+static void
+at_end(struct kquay_conn *c)
+{
+	if (c->ops->eof == NULL || c->ops->eof(c) != 1) {
+		kquay_conn_hangup(c, KQUAY_EOF);
+		return;
+	}
+	if (c->state != CONN_OPEN)
+		return;
+	c->state = CONN_HALF;
+	kquay_conn_interest(c);
+}
+
+/* Keep len bytes of the loop's buffer until there is more, or it is wanted. */
+static void
+keep(struct kquay_conn *c, const char *buf, size_t len)
+{
+	struct kept *in = c->in;
+	size_t size;
+
+	if (c->state != CONN_OPEN)
+		return;
+	if (len == 0) {
+		if (in != NULL)
+			kquay_input_drop(c);
+		return;
+	}
+	if (in == NULL || in->size < len) {
+		for (size = 128 - sizeof(*in); size < len; size *= 2)
+			;
+		in = realloc(in, sizeof(*in) + size);
+		if (in == NULL) {
+			kquay_conn_end(c, KQUAY_ERROR, ENOMEM);
+			return;
+		}
+		in->size = (uint32_t)size;
+		c->in = in;
+	}
+	memcpy(in->data, buf, len);
+	in->len = (uint32_t)len;
+}

@@ -1,0 +1,336 @@
+/*
+ * Listeners, and the callers that come in.
+ *
+ * An event of a listener says how many wait; that many are accepted, without
+ * a last accept that finds nobody.  Who finds no slot, or has too many
+ * connections already, gets the refusal and is closed.  With KQUAY_FULLWAIT
+ * the listeners are switched off instead until a slot is free.
+ *
+ * Out of descriptors, the reserve is given up to accept a caller, turn it
+ * away and take the reserve back: the backlog empties and nothing spins.
+ * Where that does not help, or the kernel has no memory, the listeners rest
+ * until a connection ends or REST_MS have passed.
+ */
+#include "server.h"
+#include "os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { ACCEPTMAX = 256 }; /* per event, for the sake of the others */
+
+enum outcome { ACCEPTED, NOBODY, GONE, NO_DESCRIPTOR, NO_MEMORY };
+
+static int admit(struct kquay *q, struct listener *l);
+static enum outcome take(struct kquay *q, int lfd, int *fd,
+    union peer_addr *peer, socklen_t *salen);
+static int shed(struct kquay *q, struct listener *l);
+static void refuse(struct kquay *q, int fd, const struct sockaddr *sa,
+    socklen_t salen);
+static void begin(struct kquay *q, int fd, const struct sockaddr *sa,
+    socklen_t salen);
+static void rest(struct kquay *q);
+static void enable(struct kquay *q, int flags);
+static void disown(struct listener *l);
+
+int
+kquay_listen(struct kquay *q, const char *host, const char *port)
+{
+	q->error[0] = '\0';
+	return kquay_bind_name(q, host, port);
+}
+
+int
+kquay_listen_unix(struct kquay *q, const char *path, mode_t mode)
+{
+	q->error[0] = '\0';
+	return kquay_bind_unix(q, path, mode);
+}
+
+int
+kquay_listen_fd(struct kquay *q, int fd)
+{
+	q->error[0] = '\0';
+	return kquay_bind_fd(q, fd);
+}
+
+const char *
+kquay_listening(const struct kquay *q, unsigned n)
+{
+	const struct listener *l;
+
+	STAILQ_FOREACH(l, &q->listeners, next)
+		if (n-- == 0)
+			return l->text;
+	return NULL;
+}
+
+/*
+ * A listener for fd, a non-blocking socket that listens, which belongs to the
+ * loop from now on.  NULL with errno: fd is still the caller's.
+ */
+struct listener *
+kquay_listener_new(struct kquay *q, int fd, const char *text)
+{
+	struct listener *l;
+	struct kevent ev;
+
+	l = calloc(1, sizeof(*l));
+	if (l == NULL || (l->text = strdup(text)) == NULL)
+		goto fail;
+	l->fd = fd;
+	EV_SET(&ev, fd, EVFILT_READ, EV_ADD, 0, 0,
+	    (void *)(uintptr_t)TAG_LISTEN);
+	if (kquay_loop_apply(q, &ev) == -1)
+		goto fail;
+	if (q->full || q->resting)
+		enable(q, EV_DISABLE);
+	STAILQ_INSERT_TAIL(&q->listeners, l, next);
+	return l;
+
+fail:
+	if (l != NULL)
+		free(l->text);
+	free(l);
+	return NULL;
+}
+
+/* Undo what was added after the listener last, or all if last is NULL. */
+void
+kquay_listener_undo(struct kquay *q, struct listener *last)
+{
+	struct listener *l;
+
+	for (;;) {
+		l = last == NULL ? STAILQ_FIRST(&q->listeners) :
+				   STAILQ_NEXT(last, next);
+		if (l == NULL)
+			return;
+		STAILQ_REMOVE(&q->listeners, l, listener, next);
+		disown(l);
+		free(l->path);
+		free(l->text);
+		free(l);
+	}
+}
+
+/* Callers wait. */
+void
+kquay_listen_event(struct kquay *q, const struct kevent *ev)
+{
+	struct listener *l;
+	int64_t n;
+
+	STAILQ_FOREACH(l, &q->listeners, next)
+		if (l->fd == (int)ev->ident)
+			break;
+	if (l == NULL)
+		return;
+	n = ev->data < 1 ? 1 : ev->data > ACCEPTMAX ? ACCEPTMAX : ev->data;
+	while (n-- > 0 && l->fd != -1 && !q->full && !q->resting)
+		if (admit(q, l) == -1)
+			break;
+}
+
+/* A slot or a descriptor may be free again, or the rest is over. */
+void
+kquay_listen_resume(struct kquay *q)
+{
+	if (q->full && kquay_pool_full(q))
+		return;
+	q->full = q->resting = 0;
+	enable(q, EV_ENABLE);
+}
+
+/* Stop listening. */
+void
+kquay_listen_close(struct kquay *q)
+{
+	struct listener *l;
+
+	STAILQ_FOREACH(l, &q->listeners, next)
+		disown(l);
+	q->full = q->resting = 0;
+}
+
+void
+kquay_listen_fini(struct kquay *q)
+{
+	kquay_listener_undo(q, NULL);
+}
+
+/* One caller.  -1 if the others of this event had better wait. */
+static int
+admit(struct kquay *q, struct listener *l)
+{
+	union peer_addr peer;
+	socklen_t salen;
+	int fd;
+
+	if ((q->conf.flags & KQUAY_FULLWAIT) && kquay_pool_full(q)) {
+		q->full = 1;
+		enable(q, EV_DISABLE);
+		return -1;
+	}
+	switch (take(q, l->fd, &fd, &peer, &salen)) {
+	case ACCEPTED:
+		begin(q, fd, &peer.sa, salen);
+		return 0;
+	case GONE:
+		return 0;
+	case NOBODY:
+		return -1;
+	case NO_DESCRIPTOR:
+		if (!(q->conf.flags & KQUAY_FULLWAIT) && shed(q, l) == 0)
+			return 0;
+		/* FALLTHROUGH */
+	case NO_MEMORY:
+		rest(q);
+		return -1;
+	}
+	return -1;
+}
+
+static enum outcome
+take(struct kquay *q, int lfd, int *fd, union peer_addr *peer, socklen_t *salen)
+{
+	*salen = sizeof(*peer);
+	memset(&peer->sa, 0, sizeof(peer->sa));
+	if (q->sys.accept != NULL)
+		*fd = q->sys.accept(lfd, &peer->sa, salen);
+	else
+		*fd = accept4(lfd, &peer->sa, salen,
+		    SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (*fd != -1)
+		return ACCEPTED;
+	switch (errno) {
+	case EAGAIN:
+		return NOBODY;
+	case EMFILE:
+	case ENFILE:
+		return NO_DESCRIPTOR;
+	case ENOBUFS:
+	case ENOMEM:
+	case EBADF:
+	case EINVAL:
+	case ENOTSOCK:
+		return NO_MEMORY;
+	default:
+		/* A signal, or what befell the caller while it waited. */
+		return GONE;
+	}
+}
+
+/* Turn a caller away at the price of the reserve.  -1 if that fails. */
+static int
+shed(struct kquay *q, struct listener *l)
+{
+	union peer_addr peer;
+	socklen_t salen;
+	int fd = -1;
+
+	if (q->reserve == -1)
+		q->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	if (q->reserve == -1)
+		return -1;
+	close(q->reserve);
+	if (take(q, l->fd, &fd, &peer, &salen) == ACCEPTED)
+		refuse(q, fd, &peer.sa, salen);
+	q->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	return fd == -1 || q->reserve == -1 ? -1 : 0;
+}
+
+/* Send fd away. */
+static void
+refuse(struct kquay *q, int fd, const struct sockaddr *sa, socklen_t salen)
+{
+	char scrap[512];
+
+	if (q->refusal_len > 0) {
+		send(fd, q->refusal, q->refusal_len,
+		    MSG_NOSIGNAL | MSG_DONTWAIT);
+		/* Unread input would turn the close into a reset. */
+		shutdown(fd, SHUT_WR);
+		while (recv(fd, scrap, sizeof(scrap), MSG_DONTWAIT) ==
+		    (ssize_t)sizeof(scrap))
+			;
+	}
+	close(fd);
+	q->stat.refused++;
+	if (q->ops.refused != NULL)
+		q->ops.refused(q, sa, salen);
+}
+
+/*
+ * Make fd a connection, or refuse it.  Its READ knote is one of the changes
+ * of the next kevent(2).  Where input has usually been there already when a
+ * caller was accepted, look for it at once: that saves a turn of the loop.
+ */
+static void
+begin(struct kquay *q, int fd, const struct sockaddr *sa, socklen_t salen)
+{
+	struct kquay_conn *c;
+
+	c = kquay_pool_crowded(q, sa) ? NULL : kquay_conn_new(q, fd, sa, salen);
+	if (c == NULL) {
+		refuse(q, fd, sa, salen);
+		return;
+	}
+	kquay_conn_start(c);
+	kquay_conn_interest(c);
+	if (c->state == CONN_OPEN && (c->flags & C_READ) &&
+	    (q->eager > 0 || q->eager_turn++ % 16 == 0)) {
+		kquay_output_uncork(q);
+		if (c->state == CONN_OPEN && (c->flags & C_READ))
+			q->eager = kquay_input_read(c, NULL) ? 8 :
+			    q->eager > 0                     ? q->eager - 1 :
+							       0;
+	}
+	kquay_output_uncork(q);
+}
+
+/* No descriptor or no memory for more: leave the callers waiting a while. */
+static void
+rest(struct kquay *q)
+{
+	kquay_loop_clock(q);
+	q->resting = 1;
+	q->rest_end = q->tick + kquay_wheel_ticks(REST_MS);
+	enable(q, EV_DISABLE);
+}
+
+static void
+enable(struct kquay *q, int flags)
+{
+	struct listener *l;
+	struct kevent ev;
+
+	STAILQ_FOREACH(l, &q->listeners, next) {
+		if (l->fd == -1)
+			continue;
+		EV_SET(&ev, l->fd, EVFILT_READ, flags, 0, 0,
+		    (void *)(uintptr_t)TAG_LISTEN);
+		(void)kquay_loop_change(q, &ev);
+	}
+}
+
+/*
+ * Close a listener, and remove its socket file if we made it and it is still
+ * the same.  A child of fork(2) has not made it.
+ */
+static void
+disown(struct listener *l)
+{
+	struct stat st;
+
+	if (l->fd == -1)
+		return;
+	if (l->path != NULL && l->pid == getpid() && lstat(l->path, &st) == 0 &&
+	    st.st_dev == l->dev && st.st_ino == l->ino)
+		unlink(l->path);
+	close(l->fd);
+	l->fd = -1;
+}

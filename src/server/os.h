@@ -1,0 +1,29 @@
+/*
+ * What differs between Linux and the BSDs.  os_linux.c or os_bsd.c is
+ * compiled, as meson.build finds.
+ */
+#ifndef KQUAY_OS_H
+#define KQUAY_OS_H
+
+#include <sys/types.h>
+#include <sys/event.h>
+
+#include <stdint.h>
+
+/* READ and WRITE knotes whose data we do not need; the BSDs know it anyway. */
+#ifdef NOTE_NODATA
+#define KNOTE_NODATA NOTE_NODATA
+#else
+#define KNOTE_NODATA 0
+#endif
+
+/*
+ * Who is at the other end of a connected UNIX socket.  0, or -1 if the system
+ * does not say.  *pid is -1 if it says only the user.
+ */
+int kquay_os_peer(int fd, uid_t *uid, pid_t *pid);
+
+/* Milliseconds of a monotonic clock; a few ms of grain are enough. */
+int64_t kquay_os_now(void);
+
+#endif

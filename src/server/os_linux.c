@@ -1,0 +1,29 @@
+/* What Linux does in its own way; see os.h. */
+#include "os.h"
+
+#include <sys/socket.h>
+
+#include <time.h>
+
+int
+kquay_os_peer(int fd, uid_t *uid, pid_t *pid)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == -1)
+		return -1;
+	*uid = cred.uid;
+	*pid = cred.pid;
+	return 0;
+}
+
+int64_t
+kquay_os_now(void)
+{
+	struct timespec ts;
+
+	/* Half the price of CLOCK_MONOTONIC; its grain is that of the tick. */
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}

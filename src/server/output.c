@@ -1,0 +1,284 @@
+/*
+ * Output.  What a callback writes gathers in the cork, a buffer that the
+ * whole loop shares, and goes out in one send(2) when the callback returns,
+ * when another connection is written to, or when the cork is full.  What the
+ * kernel does not take goes to the connection's own queue, and only then is
+ * there an EVFILT_WRITE.
+ *
+ * Order: what is in the queue is older than what is in the cork; so a
+ * connection with a queue never has the cork.
+ */
+#include "server.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { CHUNKMIN = 4096, CHUNKMAX = 64 * 1024 };
+
+static ssize_t transmit(struct kquay_conn *c, const char *data, size_t len);
+static int queue(struct kquay_conn *c, const char *data, size_t len);
+static int append(struct kquay_conn *c, const char *data, size_t len);
+static struct chunk *chunk_new(size_t len, size_t queued);
+
+int
+kquay_write(struct kquay_conn *c, const void *data, size_t len)
+{
+	struct kquay *q = c->q;
+	const char *p = data;
+	ssize_t n;
+
+	if (c->state != CONN_OPEN && c->state != CONN_HALF) {
+		errno = EPIPE;
+		return -1;
+	}
+	if (len > q->conf.outmax) {
+		errno = EMSGSIZE;
+		return -1;
+	}
+	if (len == 0)
+		return 0;
+	if (q->corked != c)
+		kquay_output_uncork(q);
+	else if (len > CORKSIZE - q->corklen) {
+		kquay_output_uncork(q);
+		if (c->state == CONN_DEAD) {
+			errno = (int)c->err;
+			return -1;
+		}
+	}
+	if (c->out != NULL)
+		return queue(c, p, len);
+	if (q->corked == c || len < CORKSIZE) {
+		if (q->corked != c)
+			q->corklen = 0;
+		q->corked = c;
+		memcpy(q->cork + q->corklen, p, len);
+		q->corklen += (uint32_t)len;
+		return 0;
+	}
+	n = transmit(c, p, len);
+	if (n == -1)
+		return -1;
+	return (size_t)n == len ? 0 : queue(c, p + n, len - (size_t)n);
+}
+
+int
+kquay_puts(struct kquay_conn *c, const char *s)
+{
+	return kquay_write(c, s, strlen(s));
+}
+
+int
+kquay_printf(struct kquay_conn *c, const char *fmt, ...)
+{
+	va_list ap;
+	int rc;
+
+	va_start(ap, fmt);
+	rc = kquay_vprintf(c, fmt, ap);
+	va_end(ap);
+	return rc;
+}
+
+int
+kquay_vprintf(struct kquay_conn *c, const char *fmt, va_list ap)
+{
+	char small[1024], *text = small;
+	va_list again;
+	int n, rc;
+
+	va_copy(again, ap);
+	n = vsnprintf(small, sizeof(small), fmt, ap);
+	if (n >= (int)sizeof(small)) {
+		text = malloc((size_t)n + 1);
+		if (text != NULL)
+			n = vsnprintf(text, (size_t)n + 1, fmt, again);
+	}
+	va_end(again);
+	if (n < 0 || text == NULL)
+		return -1;
+	rc = kquay_write(c, text, (size_t)n);
+	if (text != small)
+		free(text);
+	return rc;
+}
+
+size_t
+kquay_pending(const struct kquay_conn *c)
+{
+	return c->outlen + (c->q->corked == c ? c->q->corklen : 0);
+}
+
+/* Send what is in the cork. */
+void
+kquay_output_uncork(struct kquay *q)
+{
+	struct kquay_conn *c = q->corked;
+	ssize_t n;
+
+	if (c == NULL)
+		return;
+	q->corked = NULL;
+	n = transmit(c, q->cork, q->corklen);
+	if (n != -1 && (size_t)n < q->corklen)
+		queue(c, q->cork + n, q->corklen - (size_t)n);
+}
+
+/* Send what is in c's queue, as far as the kernel takes it. */
+void
+kquay_output_flush(struct kquay_conn *c)
+{
+	struct chunk *head;
+	size_t len;
+	ssize_t n;
+
+	while (c->out != NULL) {
+		head = c->out->next;
+		len = head->len - head->off;
+		n = transmit(c, head->data + head->off, len);
+		if (n == -1)
+			return;
+		c->outlen -= (uint32_t)n;
+		if ((size_t)n < len) {
+			head->off += (uint32_t)n;
+			return;
+		}
+		if (head == c->out)
+			c->out = NULL;
+		else
+			c->out->next = head->next;
+		free(head);
+	}
+}
+
+void
+kquay_output_drop(struct kquay_conn *c)
+{
+	struct chunk *head;
+
+	while (c->out != NULL) {
+		head = c->out->next;
+		if (head == c->out)
+			c->out = NULL;
+		else
+			c->out->next = head->next;
+		free(head);
+	}
+	c->outlen = 0;
+}
+
+/*
+ * Send.  The number of bytes that the kernel took, 0 if it takes none now;
+ * -1 with errno, and c has ended.
+ */
+static ssize_t
+transmit(struct kquay_conn *c, const char *data, size_t len)
+{
+	struct kquay *q = c->q;
+	ssize_t n;
+
+	do {
+		if (q->sys.write != NULL)
+			n = q->sys.write(c->fd, data, len);
+		else if (c->flags & C_SOCKET)
+			n = send(c->fd, data, len, MSG_NOSIGNAL);
+		else
+			n = write(c->fd, data, len);
+	} while (n == -1 && errno == EINTR);
+	if (n > 0) {
+		c->flags |= C_SENT;
+		c->active = q->tick;
+		q->stat.out += (uint64_t)n;
+		return n;
+	}
+	switch (n == 0 ? EAGAIN : errno) {
+	case ENOBUFS:
+	case ENOMEM:
+		kquay_conn_starve(c);
+		return 0;
+	case EAGAIN:
+		return 0;
+	default:
+		kquay_conn_end(c, KQUAY_ERROR, errno);
+		return -1;
+	}
+}
+
+/*
+ * Queue what the kernel did not take.  0, or -1 with errno, and c has ended.
+ */
+static int
+queue(struct kquay_conn *c, const char *data, size_t len)
+{
+	struct kquay *q = c->q;
+
+	if (len > q->conf.outmax - c->outlen) {
+		c->flags |= C_RESET;
+		kquay_conn_end(c, KQUAY_SLOW, ENOBUFS);
+		errno = ENOBUFS;
+		return -1;
+	}
+	if (append(c, data, len) == -1) {
+		c->flags |= C_RESET;
+		kquay_conn_end(c, KQUAY_ERROR, ENOMEM);
+		errno = ENOMEM;
+		return -1;
+	}
+	if (c->outlen > q->conf.outhi)
+		c->flags |= C_CHOKED;
+	kquay_conn_interest(c);
+	return 0;
+}
+
+/* All of it or nothing: 0, or -1 without memory. */
+static int
+append(struct kquay_conn *c, const char *data, size_t len)
+{
+	struct chunk *tail = c->out, *fresh = NULL;
+	size_t room, n;
+
+	room = tail == NULL ? 0 : tail->size - tail->len;
+	if (room < len) {
+		fresh = chunk_new(len - room, c->outlen);
+		if (fresh == NULL)
+			return -1;
+	}
+	n = room < len ? room : len;
+	if (n > 0) {
+		memcpy(tail->data + tail->len, data, n);
+		tail->len += (uint32_t)n;
+	}
+	if (fresh != NULL) {
+		memcpy(fresh->data, data + n, len - n);
+		fresh->len = (uint32_t)(len - n);
+		fresh->next = tail == NULL ? fresh : tail->next;
+		if (tail != NULL)
+			tail->next = fresh;
+		c->out = fresh;
+	}
+	c->outlen += (uint32_t)len;
+	return 0;
+}
+
+/* An empty chunk for len bytes, and more the more is queued already. */
+static struct chunk *
+chunk_new(size_t len, size_t queued)
+{
+	struct chunk *k;
+	size_t size;
+
+	for (size = CHUNKMIN; size < CHUNKMAX; size *= 2)
+		if (size - sizeof(*k) >= len && size >= queued)
+			break;
+	if (size - sizeof(*k) < len)
+		size = sizeof(*k) + len;
+	k = malloc(size);
+	if (k == NULL)
+		return NULL;
+	k->off = k->len = 0;
+	k->size = (uint32_t)(size - sizeof(*k));
+	return k;
+}

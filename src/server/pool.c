@@ -1,0 +1,238 @@
+/*
+ * The connection table: slots of one size, allocated once.
+ *
+ * The memory comes from calloc(3), so slots that were never taken cost no
+ * page.  The slot freed last is taken first, while it is in the cache.  A
+ * slot's id is its number and the generation, which goes up when the slot is
+ * given back: an id names one connection for ever, and looking it up touches
+ * the slot alone.
+ *
+ * With maxperaddr the connections of each peer address are counted by a hash
+ * table of chains through the slots.  Its seed is random, so that callers
+ * cannot choose addresses that fall into one chain.
+ */
+#include "server.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SLOT_ALIGN 64
+#define GENERATION ((uint64_t)1 << 24)
+
+static uint32_t *chain_of(struct kquay *q, const struct sockaddr *sa);
+static int same_address(const struct sockaddr *a, const struct sockaddr *b);
+static int address_key(const struct sockaddr *sa, uint64_t key[2]);
+static void uncount(struct kquay_conn *c);
+
+int
+kquay_pool_init(struct kquay *q)
+{
+	size_t words = (q->conf.maxconn + 63) / 64, buckets = 16;
+
+	q->stride = sizeof(struct kquay_conn) +
+	    ((size_t)q->conf.udatasz + 15) / 16 * 16;
+	/* The first line of a slot is one line only if slots begin on one. */
+	q->stride = (q->stride + SLOT_ALIGN - 1) / SLOT_ALIGN * SLOT_ALIGN;
+	if (q->conf.maxconn > (SIZE_MAX - SLOT_ALIGN) / q->stride) {
+		errno = ENOMEM;
+		return -1;
+	}
+	q->slots_mem = calloc(1, q->conf.maxconn * q->stride + SLOT_ALIGN);
+	q->live = calloc(words, sizeof(*q->live));
+	if (q->slots_mem == NULL || q->live == NULL)
+		return -1;
+	q->slots = (char *)q->slots_mem +
+	    (SLOT_ALIGN - (uintptr_t)q->slots_mem % SLOT_ALIGN);
+	if (q->conf.maxperaddr == 0)
+		return 0;
+	while (buckets < q->conf.maxconn)
+		buckets *= 2;
+	q->addrs = calloc(buckets, sizeof(*q->addrs));
+	q->addrs_mask = (uint32_t)buckets - 1;
+	arc4random_buf(q->addrs_seed, sizeof(q->addrs_seed));
+	return q->addrs == NULL ? -1 : 0;
+}
+
+void
+kquay_pool_fini(struct kquay *q)
+{
+	free(q->slots_mem);
+	free(q->live);
+	free(q->addrs);
+}
+
+/* A slot, zeroed but for id and q; NULL if the table is full. */
+struct kquay_conn *
+kquay_pool_take(struct kquay *q)
+{
+	struct kquay_conn *c;
+	uint64_t id;
+	uint32_t slot;
+
+	if (q->free != 0) {
+		slot = q->free - 1;
+		c = kquay_pool_at(q, slot);
+		q->free = c->next;
+		id = c->id;
+		memset(c, 0, q->stride);
+	} else {
+		if (q->used == q->conf.maxconn)
+			return NULL;
+		slot = q->used++;
+		c = kquay_pool_at(q, slot);
+		id = GENERATION | (slot + 1);
+	}
+	c->id = id;
+	c->q = q;
+	q->live[slot / 64] |= (uint64_t)1 << (slot % 64);
+	q->nconn++;
+	if (q->nconn > q->stat.peak)
+		q->stat.peak = q->nconn;
+	return c;
+}
+
+/* Give a slot back. */
+void
+kquay_pool_give(struct kquay_conn *c)
+{
+	struct kquay *q = c->q;
+	uint32_t slot = kquay_pool_link(c) - 1;
+
+	if (c->flags & C_COUNTED)
+		uncount(c);
+	q->live[slot / 64] &= ~((uint64_t)1 << (slot % 64));
+	c->state = CONN_FREE;
+	c->id += GENERATION;
+	c->next = q->free;
+	q->free = slot + 1;
+	q->nconn--;
+}
+
+/* The connection with this udata, if it has not ended. */
+struct kquay_conn *
+kquay_pool_tagged(struct kquay *q, uintptr_t tag)
+{
+	uint32_t slot = (uint32_t)(tag & 0xffffff);
+	struct kquay_conn *c;
+
+	if (slot == 0 || slot > q->used)
+		return NULL;
+	c = kquay_pool_at(q, slot - 1);
+	if ((uintptr_t)c->id != tag || c->state == CONN_FREE ||
+	    c->state == CONN_DEAD)
+		return NULL;
+	return c;
+}
+
+struct kquay_conn *
+kquay_find(struct kquay *q, uint64_t id)
+{
+	struct kquay_conn *c;
+
+	c = kquay_pool_tagged(q, (uintptr_t)id);
+	return c != NULL && c->id == id ? c : NULL;
+}
+
+struct kquay_conn *
+kquay_next(struct kquay *q, const struct kquay_conn *c)
+{
+	uint32_t slot = c == NULL ? 0 : kquay_pool_link(c);
+	uint32_t word = slot / 64, words = (q->used + 63) / 64;
+	uint64_t map;
+
+	if (word >= words)
+		return NULL;
+	map = q->live[word] & (~(uint64_t)0 << (slot % 64));
+	while (map == 0) {
+		if (++word == words)
+			return NULL;
+		map = q->live[word];
+	}
+	return kquay_pool_at(q, word * 64 + (uint32_t)__builtin_ctzll(map));
+}
+
+/* Whether this address has as many connections as it may. */
+int
+kquay_pool_crowded(struct kquay *q, const struct sockaddr *sa)
+{
+	const struct kquay_conn *o;
+	uint32_t *chain, link, n = 0;
+
+	if (q->addrs == NULL || (chain = chain_of(q, sa)) == NULL)
+		return 0;
+	for (link = *chain; link != 0; link = o->addr_next) {
+		o = kquay_pool_at(q, link - 1);
+		if (same_address(&o->peer.sa, sa) && ++n >= q->conf.maxperaddr)
+			return 1;
+	}
+	return 0;
+}
+
+/* Count c, whose peer is known, until it is given back. */
+void
+kquay_pool_count(struct kquay_conn *c)
+{
+	struct kquay *q = c->q;
+	uint32_t *chain;
+
+	if (q->addrs == NULL || (chain = chain_of(q, &c->peer.sa)) == NULL)
+		return;
+	c->addr_next = *chain;
+	*chain = kquay_pool_link(c);
+	c->flags |= C_COUNTED;
+}
+
+static void
+uncount(struct kquay_conn *c)
+{
+	uint32_t *link;
+
+	link = chain_of(c->q, &c->peer.sa);
+	while (*link != kquay_pool_link(c))
+		link = &kquay_pool_at(c->q, *link - 1)->addr_next;
+	*link = c->addr_next;
+	c->flags &= ~C_COUNTED;
+}
+
+static uint32_t *
+chain_of(struct kquay *q, const struct sockaddr *sa)
+{
+	uint64_t key[2], h;
+
+	if (!address_key(sa, key))
+		return NULL;
+	h = (key[0] ^ q->addrs_seed[0]) * 0x9e3779b97f4a7c15u;
+	h = (h ^ h >> 32 ^ key[1] ^ q->addrs_seed[1]) * 0xd6e8feb86659fd93u;
+	return &q->addrs[(h >> 32) & q->addrs_mask];
+}
+
+static int
+same_address(const struct sockaddr *a, const struct sockaddr *b)
+{
+	uint64_t ka[2], kb[2];
+
+	return a->sa_family == b->sa_family && address_key(a, ka) &&
+	    address_key(b, kb) && ka[0] == kb[0] && ka[1] == kb[1];
+}
+
+/* An IP address as two numbers; 0 if it is something else. */
+static int
+address_key(const struct sockaddr *sa, uint64_t key[2])
+{
+	key[0] = key[1] = 0;
+	switch (sa->sa_family) {
+	case AF_INET:
+		memcpy(key,
+		    &((const struct sockaddr_in *)(const void *)sa)->sin_addr,
+		    sizeof(struct in_addr));
+		return 1;
+	case AF_INET6:
+		memcpy(key,
+		    &((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr,
+		    sizeof(struct in6_addr));
+		return 1;
+	default:
+		return 0;
+	}
+}

@@ -1,0 +1,333 @@
+/*
+ * What the files of the server library share: the loop, the connection, and
+ * the functions of each file.  Nothing outside of this folder includes it,
+ * except white-box tests.
+ *
+ * Invariants:
+ *  1. No pointer is ever kept in a knote.  Its udata is a tag: the id of a
+ *     connection (slot and generation), or a kind (enum tag).
+ *  2. A connection that has ended (CONN_DEAD) keeps its slot and its
+ *     descriptor until the batch is over (kquay_conn_reap); so neither slot
+ *     nor descriptor number is reused while an event of the batch may still
+ *     name it.
+ *  3. A close callback is called by kquay_conn_reap() only, never from inside
+ *     a call of the service.
+ *  4. An idle connection owns its slot and nothing else.
+ */
+#ifndef KQUAY_SERVER_H
+#define KQUAY_SERVER_H
+
+#include <kquay.h>
+
+#include <sys/queue.h>
+#include <sys/tree.h>
+
+#include <netinet/in.h>
+
+#include <limits.h>
+#include <pthread.h>
+
+enum {
+	CORKSIZE = 64 * 1024, /* output of one callback that makes one send */
+	READSIZE = 64 * 1024, /* most that one recv takes */
+	NEVENTS = 128,        /* of one batch; also room for changes, so that
+	                         every change that fails has an entry */
+	TICK_MS = 16,         /* grain of all time limits */
+	REST_MS = 100         /* listeners rest when accept finds no memory */
+};
+
+/* -- the connection */
+
+enum conn_state {
+	CONN_FREE, /* the slot is free */
+	CONN_OPEN,
+	CONN_HALF,   /* the peer is done, the service is not */
+	CONN_FLUSH,  /* closing: what is queued goes out */
+	CONN_LINGER, /* closing: our end is sent, theirs is awaited */
+	CONN_DEAD    /* ended, waits for the end of the batch */
+};
+
+enum conn_flag {
+	C_SOCKET = 0x001,   /* fd is a socket */
+	C_FRESH = 0x002,    /* no byte has come yet */
+	C_SENT = 0x004,     /* a byte has been sent */
+	C_EOF = 0x008,      /* the peer's end has been seen */
+	C_PAUSED = 0x010,   /* the service does not want input */
+	C_CHOKED = 0x020,   /* output is over outhi */
+	C_STARVED = 0x040,  /* the kernel has no memory: retry by the wheel */
+	C_READY = 0x080,    /* on the loop's list of the ready */
+	C_ADDED = 0x100,    /* the READ knote exists */
+	C_READ = 0x200,     /* and is enabled */
+	C_WRITE = 0x400,    /* the WRITE knote exists */
+	C_CHANGES = 0x800,  /* the change list may name it */
+	C_COUNTED = 0x1000, /* in the table of peer addresses */
+	C_RESET = 0x2000,   /* close with a reset */
+	C_BLOCKED = C_PAUSED | C_CHOKED
+};
+
+/* Queued output, in a ring whose tail the connection holds. */
+struct chunk {
+	struct chunk *next;
+	uint32_t off, len, size; /* data[off..len) is to be sent */
+	char data[];
+};
+
+/* Input that waits for its end, or for the service. */
+struct kept {
+	uint32_t len, size;
+	char data[];
+};
+
+/* What kquay_peeraddr() answers; AF_UNIX and AF_UNSPEC need the family only. */
+union peer_addr {
+	struct sockaddr sa;
+	struct sockaddr_in in4;
+	struct sockaddr_in6 in6;
+};
+
+/*
+ * One slot: a cache line that every event touches, and one for the rest.
+ * Links are slot numbers + 1, 0 is none.  Times are ticks.
+ */
+struct kquay_conn {
+	uint64_t id; /* generation << 24 | slot + 1 */
+	struct kquay *q;
+	const struct kquay_ops *ops;
+	struct chunk *out; /* tail of the ring; NULL if empty */
+	struct kept *in;   /* NULL if nothing is kept */
+	int fd;
+	uint32_t outlen; /* bytes in the ring */
+	uint32_t active; /* when a byte went either way */
+	uint16_t flags;  /* enum conn_flag */
+	uint8_t state;   /* enum conn_state */
+	uint8_t why;     /* enum kquay_why, once closing */
+	uint32_t next;   /* list of the free, or of the dead */
+
+	uint32_t born;       /* opened; once closing, when that began */
+	uint32_t idle, life; /* limits; 0 is never */
+	uint32_t err;        /* errno of KQUAY_ERROR */
+	uint32_t wheel_next, wheel_prev;
+	uint32_t wheel_slot; /* number + 1, 0 is none */
+	uint32_t ready_next;
+	uint32_t addr_next; /* chain in the table of peer addresses */
+	union peer_addr peer;
+} __attribute__((__aligned__(64)));
+
+_Static_assert(sizeof(struct kquay_conn) == 128, "an idle connection is 128 B");
+
+/* -- the loop */
+
+/* udata of the knotes that are no connection's; an id never looks like one. */
+enum tag {
+	TAG_LISTEN = 1 << 24,
+	TAG_SIGNAL = 2 << 24,
+	TAG_POST = 3 << 24,
+	TAG_WATCH = 4 << 24
+};
+
+struct listener {
+	STAILQ_ENTRY(listener) next;
+	int fd;     /* -1 once the loop is stopping */
+	char *text; /* for kquay_listening() */
+	char *path; /* UNIX socket that we made, or NULL */
+	dev_t dev;  /* its file, and who made it */
+	ino_t ino;
+	pid_t pid;
+};
+
+/* A kquay_watch(), found by the key that kqueue(2) itself uses. */
+struct watch {
+	RB_ENTRY(watch) node;
+	uintptr_t ident;
+	short filter;
+	uint64_t since; /* batch in which it was registered */
+	void *udata;
+	kquay_watch_fn *fn;
+	void *arg;
+};
+RB_HEAD(watch_tree, watch);
+
+struct post {
+	STAILQ_ENTRY(post) next;
+	kquay_post_fn *fn;
+	void *arg;
+};
+STAILQ_HEAD(post_list, post);
+
+#define WHEEL_LEVELS 5
+#define WHEEL_SLOTS 64
+#define WHEEL_FIRING (WHEEL_LEVELS * WHEEL_SLOTS) /* the list being worked on  \
+	                                           */
+
+struct wheel {
+	uint32_t now;               /* tick up to which it has turned */
+	uint32_t count;             /* connections on it */
+	uint64_t map[WHEEL_LEVELS]; /* slots in use */
+	uint32_t head[WHEEL_FIRING + 1];
+};
+
+struct peer_text {
+	uint64_t id;
+	char text[INET6_ADDRSTRLEN + 32];
+};
+
+struct kquay {
+	int kq;
+	int reserve;     /* descriptor to give up for a refusal */
+	uint8_t running; /* in kquay_step() */
+	uint8_t stopping;
+	uint8_t full;    /* listeners are off until a slot is free */
+	uint8_t resting; /* listeners are off until rest_end, or one is */
+	uint8_t signals; /* holds the process's dispositions */
+	uint8_t eager;   /* how often input was there at accept */
+	uint32_t eager_turn;
+	uint32_t rest_end; /* tick */
+	uint32_t tick;     /* now, as of the last look at the clock */
+	int64_t epoch;     /* ms at which ticks began */
+
+	struct kquay_sys sys;
+	struct kquay_ops ops;
+	struct kquay_conf conf;
+	char *refusal; /* our copy */
+	size_t refusal_len;
+	uint32_t idle, life, handshake, linger; /* conf's, as ticks */
+
+	/* pool.c */
+	char *slots; /* aligned; within slots_mem */
+	void *slots_mem;
+	size_t stride;   /* bytes from slot to slot */
+	uint64_t *live;  /* a bit for each slot that has not ended */
+	uint32_t used;   /* slots that were ever taken */
+	uint32_t free;   /* first of the free below used */
+	uint32_t nconn;  /* slots taken now */
+	uint32_t *addrs; /* heads of the chains of peer addresses */
+	uint32_t addrs_mask;
+	uint64_t addrs_seed[2];
+
+	/* conn.c */
+	uint32_t dead, dead_tail;   /* in the order they ended */
+	uint32_t ready, ready_tail; /* kept input may be passed on */
+	char *inbuf;                /* inmax + READSIZE + 1 */
+
+	/* output.c */
+	struct kquay_conn *corked; /* whose output is in the cork */
+	uint32_t corklen;
+	char *cork; /* CORKSIZE */
+
+	/* listen.c */
+	STAILQ_HEAD(, listener) listeners;
+	char error[256];
+
+	/* address.c */
+	struct peer_text peers[4];
+	unsigned peers_turn;
+
+	/* watch.c */
+	struct watch_tree watches;
+	pthread_mutex_t post_lock;
+	struct post_list posts; /* under post_lock */
+
+	struct wheel wheel;
+	struct kquay_stat stat;
+
+	int nchanges;
+	struct kevent changes[NEVENTS];
+	struct kevent events[NEVENTS];
+};
+
+/* loop.c */
+int kquay_loop_change(struct kquay *q, const struct kevent *change);
+void kquay_loop_forget(struct kquay *q, const struct kquay_conn *c);
+int kquay_loop_apply(struct kquay *q, const struct kevent *change);
+int kquay_loop_flush(struct kquay *q);
+void kquay_loop_clock(struct kquay *q);
+
+/* pool.c */
+int kquay_pool_init(struct kquay *q);
+void kquay_pool_fini(struct kquay *q);
+struct kquay_conn *kquay_pool_take(struct kquay *q);
+void kquay_pool_give(struct kquay_conn *c);
+struct kquay_conn *kquay_pool_tagged(struct kquay *q, uintptr_t tag);
+int kquay_pool_crowded(struct kquay *q, const struct sockaddr *sa);
+void kquay_pool_count(struct kquay_conn *c);
+
+static inline struct kquay_conn *
+kquay_pool_at(const struct kquay *q, uint32_t slot)
+{
+	return (struct kquay_conn *)(void *)(q->slots + slot * q->stride);
+}
+
+static inline int
+kquay_pool_full(const struct kquay *q)
+{
+	return q->free == 0 && q->used == q->conf.maxconn;
+}
+
+static inline uint32_t
+kquay_pool_link(const struct kquay_conn *c)
+{
+	return (uint32_t)(c->id & 0xffffff);
+}
+
+/* conn.c */
+struct kquay_conn *kquay_conn_new(struct kquay *q, int fd,
+    const struct sockaddr *sa, socklen_t salen);
+void kquay_conn_start(struct kquay_conn *c);
+void kquay_conn_interest(struct kquay_conn *c);
+void kquay_conn_event(struct kquay_conn *c, const struct kevent *ev);
+void kquay_conn_hangup(struct kquay_conn *c, enum kquay_why why);
+void kquay_conn_end(struct kquay_conn *c, enum kquay_why why, int err);
+void kquay_conn_expire(struct kquay_conn *c);
+void kquay_conn_starve(struct kquay_conn *c);
+void kquay_conn_flushed(struct kquay_conn *c);
+void kquay_conn_wake(struct kquay_conn *c);
+void kquay_conn_resume(struct kquay *q);
+void kquay_conn_reap(struct kquay *q);
+
+/* input.c */
+int kquay_input_read(struct kquay_conn *c, const struct kevent *ev);
+void kquay_input_again(struct kquay_conn *c);
+void kquay_input_drop(struct kquay_conn *c);
+int kquay_input_waste(struct kquay_conn *c);
+
+/* output.c */
+void kquay_output_uncork(struct kquay *q);
+void kquay_output_flush(struct kquay_conn *c);
+void kquay_output_drop(struct kquay_conn *c);
+
+/* listen.c */
+struct listener *kquay_listener_new(struct kquay *q, int fd, const char *text);
+void kquay_listener_undo(struct kquay *q, struct listener *last);
+void kquay_listen_event(struct kquay *q, const struct kevent *ev);
+void kquay_listen_resume(struct kquay *q);
+void kquay_listen_close(struct kquay *q);
+void kquay_listen_fini(struct kquay *q);
+
+/* bind.c */
+int kquay_bind_name(struct kquay *q, const char *host, const char *port);
+int kquay_bind_unix(struct kquay *q, const char *path, mode_t mode);
+int kquay_bind_fd(struct kquay *q, int fd);
+
+/* address.c */
+#define ADDR_TEXT (INET6_ADDRSTRLEN + 32 + 128) /* a sun_path fits too */
+void kquay_addr_text(const struct sockaddr *sa, socklen_t salen, char *buf,
+    size_t size);
+
+/* timeout.c */
+uint32_t kquay_wheel_ticks(int ms);
+uint32_t kquay_wheel_now(struct kquay *q);
+void kquay_wheel_set(struct kquay_conn *c);
+void kquay_wheel_clear(struct kquay_conn *c);
+void kquay_wheel_turn(struct kquay *q);
+int kquay_wheel_due(const struct kquay *q, uint32_t *tick);
+
+/* watch.c */
+void kquay_watch_event(struct kquay *q, const struct kevent *ev);
+void kquay_watch_fini(struct kquay *q);
+void kquay_post_run(struct kquay *q);
+
+/* signal.c */
+int kquay_signal_hold(struct kquay *q);
+void kquay_signal_release(struct kquay *q);
+
+#endif

@@ -1,0 +1,220 @@
+/*
+ * Time limits: one wheel for all connections of a loop.
+ *
+ * A connection with limits is on the wheel once, at or before its earliest
+ * deadline.  Activity only stores the tick (c->active) and leaves the wheel
+ * alone; when the slot comes up the deadline is computed again, and either
+ * the connection has expired or it is put where it belongs now.  So a byte
+ * costs one store, and a timeout of an hour is looked at a handful of times.
+ *
+ * Level 0 has a slot for each of the next 64 ticks, level 1 for each of the
+ * next 64 groups of 64 ticks, and so on: five levels hold 2^30 ticks of 16 ms.
+ * A limit takes effect not before its time and at most two ticks later.
+ *
+ * Ticks are 32 bits and wrap after two years; only differences are compared.
+ */
+#include "server.h"
+
+#define LEVEL_BITS 6
+
+static int deadline(const struct kquay_conn *c, uint32_t *tick);
+static void earliest(uint32_t *best, int *have, uint32_t tick);
+static void put(struct kquay *q, struct kquay_conn *c, uint32_t tick);
+static void turn_slot(struct kquay *q, unsigned slot);
+
+/* A limit in ms as ticks; 0 for never. */
+uint32_t
+kquay_wheel_ticks(int ms)
+{
+	return ms < 0 ?
+	    0 :
+	    (uint32_t)((ms + (int64_t)TICK_MS - 1) / TICK_MS) + (ms == 0);
+}
+
+/* Put c on the wheel if it has a limit, or move it to an earlier slot. */
+void
+kquay_wheel_set(struct kquay_conn *c)
+{
+	struct kquay *q = c->q;
+	uint32_t tick;
+
+	kquay_wheel_clear(c);
+	if (c->state == CONN_FREE || c->state == CONN_DEAD)
+		return;
+	if (!deadline(c, &tick))
+		return;
+	if (q->wheel.count == 0)
+		q->wheel.now = q->tick;
+	put(q, c, tick);
+}
+
+/* The present tick.  While the wheel is empty nobody else reads the clock. */
+uint32_t
+kquay_wheel_now(struct kquay *q)
+{
+	if (q->wheel.count == 0)
+		kquay_loop_clock(q);
+	return q->tick;
+}
+
+void
+kquay_wheel_clear(struct kquay_conn *c)
+{
+	struct kquay *q = c->q;
+	struct wheel *w = &q->wheel;
+	unsigned slot;
+
+	if (c->wheel_slot == 0)
+		return;
+	slot = c->wheel_slot - 1;
+	if (c->wheel_next != 0)
+		kquay_pool_at(q, c->wheel_next - 1)->wheel_prev = c->wheel_prev;
+	if (c->wheel_prev != 0)
+		kquay_pool_at(q, c->wheel_prev - 1)->wheel_next = c->wheel_next;
+	else
+		w->head[slot] = c->wheel_next;
+	if (w->head[slot] == 0 && slot != WHEEL_FIRING)
+		w->map[slot / WHEEL_SLOTS] &=
+		    ~((uint64_t)1 << (slot % WHEEL_SLOTS));
+	c->wheel_slot = c->wheel_next = c->wheel_prev = 0;
+	w->count--;
+}
+
+/* Expire what is due at q->tick. */
+void
+kquay_wheel_turn(struct kquay *q)
+{
+	struct wheel *w = &q->wheel;
+	uint32_t next;
+	int level;
+
+	while (kquay_wheel_due(q, &next) && (int32_t)(next - q->tick) <= 0) {
+		w->now = next;
+		for (level = WHEEL_LEVELS - 1; level >= 0; level--) {
+			if ((next &
+				(((uint32_t)1 << (level * LEVEL_BITS)) - 1)) !=
+			    0)
+				continue;
+			turn_slot(q,
+			    (unsigned)level * WHEEL_SLOTS +
+				((next >> (level * LEVEL_BITS)) % WHEEL_SLOTS));
+		}
+	}
+	if ((int32_t)(q->tick - w->now) > 0)
+		w->now = q->tick;
+}
+
+/* The tick at which the wheel must be turned next; 0 if it is empty. */
+int
+kquay_wheel_due(const struct kquay *q, uint32_t *tick)
+{
+	const struct wheel *w = &q->wheel;
+	uint32_t base, at;
+	uint64_t map;
+	int level, have = 0;
+
+	if (w->count == 0)
+		return 0;
+	for (level = 0; level < WHEEL_LEVELS; level++) {
+		if ((map = w->map[level]) == 0)
+			continue;
+		base = w->now >> (level * LEVEL_BITS);
+		/* Rotate so that bit 0 is the slot after the present one. */
+		at = (base + 1) % WHEEL_SLOTS;
+		if (at != 0)
+			map = map >> at | map << (WHEEL_SLOTS - at);
+		earliest(tick, &have,
+		    (base + 1 + (uint32_t)__builtin_ctzll(map))
+			<< (level * LEVEL_BITS));
+	}
+	return have;
+}
+
+static void
+put(struct kquay *q, struct kquay_conn *c, uint32_t tick)
+{
+	struct wheel *w = &q->wheel;
+	uint32_t diff = tick - w->now;
+	unsigned level, slot;
+
+	if ((int32_t)diff <= 0) {
+		tick = w->now + 1;
+		diff = 1;
+	}
+	for (level = 0; level < WHEEL_LEVELS - 1; level++)
+		if (diff < (uint32_t)1 << ((level + 1) * LEVEL_BITS))
+			break;
+	if (diff >= (uint32_t)1 << (WHEEL_LEVELS * LEVEL_BITS))
+		tick =
+		    w->now + ((uint32_t)1 << (WHEEL_LEVELS * LEVEL_BITS)) - 1;
+	slot = (tick >> (level * LEVEL_BITS)) % WHEEL_SLOTS;
+	w->map[level] |= (uint64_t)1 << slot;
+	slot += level * WHEEL_SLOTS;
+
+	c->wheel_slot = slot + 1;
+	c->wheel_prev = 0;
+	c->wheel_next = w->head[slot];
+	if (c->wheel_next != 0)
+		kquay_pool_at(q, c->wheel_next - 1)->wheel_prev =
+		    kquay_pool_link(c);
+	w->head[slot] = kquay_pool_link(c);
+	w->count++;
+}
+
+/* Each connection of the slot has expired, or goes to a finer level. */
+static void
+turn_slot(struct kquay *q, unsigned slot)
+{
+	struct wheel *w = &q->wheel;
+	struct kquay_conn *c;
+	uint32_t link, tick;
+
+	w->head[WHEEL_FIRING] = w->head[slot];
+	w->head[slot] = 0;
+	w->map[slot / WHEEL_SLOTS] &= ~((uint64_t)1 << (slot % WHEEL_SLOTS));
+	for (link = w->head[WHEEL_FIRING]; link != 0; link = c->wheel_next) {
+		c = kquay_pool_at(q, link - 1);
+		c->wheel_slot = WHEEL_FIRING + 1;
+	}
+	while ((link = w->head[WHEEL_FIRING]) != 0) {
+		c = kquay_pool_at(q, link - 1);
+		kquay_wheel_clear(c);
+		if (!deadline(c, &tick))
+			continue;
+		if (!(c->flags & C_STARVED) && (int32_t)(tick - w->now) > 0)
+			put(q, c, tick);
+		else
+			kquay_conn_expire(c);
+	}
+}
+
+static void
+earliest(uint32_t *best, int *have, uint32_t tick)
+{
+	if (!*have || (int32_t)(tick - *best) < 0)
+		*best = tick;
+	*have = 1;
+}
+
+/* When c expires.  A tick more than the limit, for the part that has gone. */
+static int
+deadline(const struct kquay_conn *c, uint32_t *tick)
+{
+	const struct kquay *q = c->q;
+	int have = 0;
+
+	if (c->flags & C_STARVED)
+		earliest(tick, &have, q->tick + 1);
+	if (c->state == CONN_FLUSH || c->state == CONN_LINGER) {
+		if (q->linger != 0)
+			earliest(tick, &have, c->born + q->linger + 1);
+		return have;
+	}
+	if (c->idle != 0)
+		earliest(tick, &have, c->active + c->idle + 1);
+	if (c->life != 0)
+		earliest(tick, &have, c->born + c->life + 1);
+	if ((c->flags & C_FRESH) && q->handshake != 0)
+		earliest(tick, &have, c->born + q->handshake + 1);
+	return have;
+}
