@@ -17,7 +17,10 @@
 #ifndef KQUAY_SERVER_H
 #define KQUAY_SERVER_H
 
+/* All names are hidden but those of the public header. */
+#pragma GCC visibility push(default)
 #include <kquay.h>
+#pragma GCC visibility pop
 
 #include <sys/queue.h>
 #include <sys/tree.h>
