@@ -148,7 +148,6 @@ struct object {
 	uint32_t o_gen;      /* 28 bits */
 	uint32_t o_index;
 	uint32_t o_next;  /* in the hash chain, or free list */
-	uint32_t o_place; /* TIMER: in the heap, or TIMER_NOWHERE */
 	int16_t o_filter;
 	uint8_t o_clock; /* TIMER: enum kqclock */
 };

@@ -30,6 +30,7 @@
 
 #include "export.h"
 #include "kq.h"
+#include "own.h"
 #include "process.h"
 #include "watch.h"
 
@@ -48,26 +49,28 @@ int
 fd_move_high(int fd)
 {
 	struct rlimit rl;
-	int high, saved;
+	int high = -1, saved = errno;
 
 	if (fd == -1)
 		return -1;
-	if (getrlimit(RLIMIT_NOFILE, &rl) == -1 || rl.rlim_cur <= HIGH_FD)
-		return fd;
-	high = (int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, HIGH_FD);
-	if (high == -1)
-		return fd;
-	saved = errno;
-	fd_close(fd);
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur > HIGH_FD)
+		high = (int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, HIGH_FD);
+	if (high != -1) {
+		fd_close(fd);
+		fd = high;
+	}
+	own_add(fd);
 	errno = saved;
-	return high;
+	return fd;
 }
 
 void
 fd_close(int fd)
 {
-	if (fd >= 0)
+	if (fd >= 0) {
+		own_remove(fd);
 		syscall(SYS_close, fd);
+	}
 }
 
 /* -- the table
@@ -166,6 +169,7 @@ queue_init(struct kqueue *q, int name, int epfd, int wake)
 	q->q_signals = 0;
 	q->q_freeobject = NO_OBJECT;
 	__atomic_store_n(&q->q_life, q->q_life + 1, __ATOMIC_RELEASE);
+	watch_reach(name);
 	__atomic_store_n(&names[name], q->q_slot + 1, __ATOMIC_RELEASE);
 }
 
@@ -346,6 +350,7 @@ kqueue_name(int from, int to)
 	lock_take(&table_lock);
 	if ((q = named_by(from)) != NULL && (uint32_t)to < nnames) {
 		q->q_names++;
+		watch_reach(to);
 		__atomic_store_n(&names[to], q->q_slot + 1, __ATOMIC_RELEASE);
 	}
 	lock_drop(&table_lock);

@@ -159,8 +159,7 @@ object_new(struct kqueue *q, int filter, uintptr_t ident, struct object **op)
 	*o = (struct object){ .o_gen = o->o_gen,
 		.o_index = o->o_index,
 		.o_ident = ident,
-		.o_filter = (int16_t)filter,
-		.o_place = TIMER_NOWHERE };
+		.o_filter = (int16_t)filter };
 	o->o_knote.kn_status = KN_ATTACHED;
 	hash_insert(q, o);
 	*op = o;

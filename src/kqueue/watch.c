@@ -42,6 +42,7 @@ struct watch {
 bool watch_on;
 static struct watch *watches;
 static uint32_t nwatches;
+static int highest = -1; /* number ever watched; only grows */
 
 /* At least this many descriptors, whatever the limit is now: it may be raised.
  */
@@ -83,6 +84,28 @@ bool
 watch_possible(int fd)
 {
 	return (uint32_t)fd < nwatches;
+}
+
+void
+watch_reach(int fd)
+{
+	int seen = __atomic_load_n(&highest, __ATOMIC_RELAXED);
+
+	while (seen < fd &&
+	    !__atomic_compare_exchange_n(&highest, &seen, fd, true,
+		__ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		continue;
+}
+
+int
+watch_next(int fd)
+{
+	int last = __atomic_load_n(&highest, __ATOMIC_RELAXED);
+
+	for (; fd <= last; fd++)
+		if (watch_has(fd) || kqueue_is_name(fd))
+			return fd;
+	return -1;
 }
 
 bool
@@ -202,6 +225,7 @@ watch_add_begin(struct kqueue *q, int fd)
 	struct watch *w = &watches[fd];
 	struct watch_add seen;
 
+	watch_reach(fd);
 	seen.wa_start = __atomic_load_n(&w->w_start, __ATOMIC_SEQ_CST);
 	seen.wa_end = __atomic_load_n(&w->w_end, __ATOMIC_SEQ_CST);
 	__atomic_fetch_or(&w->w_bits, 1u << q->q_slot % NBITS,

@@ -43,11 +43,19 @@ enum watch_event {
 /* Something happened of which the kernel tells no epoll: look again. */
 void watch_event(int fd, enum watch_event);
 
+/*
+ * The first descriptor, not below fd, that watch_has() or that names a queue;
+ * -1: none.
+ */
+int watch_next(int fd);
+
 /* -- for the queues -------------------------------------------------------- */
 
 /* Start watching; how many descriptors there can be, 0 without memory. */
 uint32_t watch_open(void);
 bool watch_possible(int fd);
+/* A number that watch_next() may have to find. */
+void watch_reach(int fd);
 void watch_fork_child(void);
 
 /*
