@@ -393,8 +393,17 @@ pending_release(uint64_t set)
 void
 pending_leave(uint64_t set)
 {
+	uint64_t mask;
+
 	__atomic_or_fetch(&left, set, __ATOMIC_SEQ_CST);
-	pending_give_back(set);
+	if ((signals_held() & set) == 0 || !process_is_self())
+		return;
+	signals_lock(&mask);
+	set &= signals_held();
+	give_back_set(set);
+	/* Counted already; whether it is still there must be asked. */
+	__atomic_or_fetch(&counted, set, __ATOMIC_RELAXED);
+	signals_unlock(&mask);
 }
 
 void
