@@ -11,8 +11,7 @@
 
 #define OWNERS 300
 
-/* -- allocations that fail ----------------------------------------------------
- */
+/* -- allocations that fail ------------------------------------------------ */
 
 static int allocations, fail_at;
 
