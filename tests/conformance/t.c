@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/wait.h>
 
 /* Seconds that one test may take before the runner ends it. */
 #define T_LIMIT 20
@@ -288,7 +289,7 @@ t_reset(int fd)
 	ck_assert_int_eq(close(fd), 0);
 }
 
-/* -- time and threads ------------------------------------------------------ */
+/* -- time, threads, processes ---------------------------------------------- */
 
 int64_t
 t_now(void)
@@ -323,4 +324,18 @@ t_join(pthread_t thread)
 
 	ck_assert_int_eq(pthread_join(thread, &result), 0);
 	return result;
+}
+
+int
+t_child(int (*body)(int), int arg)
+{
+	pid_t pid = fork();
+	int status;
+
+	ck_assert_int_ne(pid, -1);
+	if (pid == 0)
+		_exit(body(arg));
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFEXITED(status));
+	return WEXITSTATUS(status);
 }

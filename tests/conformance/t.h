@@ -164,6 +164,9 @@ void t_pause(int ms);
 pthread_t t_thread(void *(*body)(void *), void *arg);
 void *t_join(pthread_t thread);
 
+/* Fork; the exit status of the child, which is what body(arg) returned. */
+int t_child(int (*body)(int), int arg);
+
 /* Say why the rest of a test does not apply here; then return from it. */
 void t_skip(const char *reason);
 
