@@ -88,7 +88,7 @@ report_descriptor(struct turn *t, int fd, struct fdnote *fn, int which,
 {
 	struct kqueue *q = t->t_queue;
 	struct knote *kn = &fn->fn_knote[which];
-	bool forced = (kn->kn_status & KN_FORCED) != 0;
+	bool forced = (kn->kn_status & (KN_FORCED | KN_GATED)) != 0;
 	struct kevent *ev;
 
 	if (t->t_stored == t->t_room) {
@@ -122,6 +122,9 @@ ask(struct turn *t, int fd, struct fdnote *fn, int which, uint32_t mask)
 	enum verdict verdict;
 
 	verdict = source_verdict(fd, fn, which, mask);
+	if (verdict == SILENT && which == FN_WRITE &&
+	    (kn->kn_status & KN_GATED) && (kn->kn_fflags & NOTE_LOWAT))
+		recheck_later(t->t_queue);
 	/* Gated now, or no longer: the kernel must watch it another way. */
 	if ((before ^ kn->kn_status) & (KN_GATED | KN_NEVER))
 		descriptor_narrow(t->t_queue, fd, fn);
@@ -235,7 +238,8 @@ ready_object(struct turn *t, struct object *o)
 	struct kqueue *q = t->t_queue;
 	struct kevent *ev;
 
-	if (!knote_enabled(kn))
+	if (!knote_enabled(kn) ||
+	    (kn->kn_status & (KN_ACTIVE | KN_FORCED)) == 0)
 		return;
 	if (kn->kn_turn == t->t_number) {
 		object_activate(q, o);
@@ -312,7 +316,7 @@ take_event(struct turn *t, const struct epoll_event *e)
 		timer_expire(q, (enum kqclock)TAG_INDEX(e->data.u64));
 		break;
 	case TAG_SIGNAL:
-		signal_pending(q);
+		signal_pending(q, (int)TAG_INDEX(e->data.u64));
 		break;
 	case TAG_INOTIFY:
 		file_changed(q);
@@ -609,8 +613,6 @@ collect_count(struct kqueue *q)
 		return 0;
 	for (i = 0; i < n; i++)
 		take_event(&t, &buf[i]);
-	if (q->q_signals != 0)
-		signal_collect(q);
 	waiting = ready_count(q);
 	queue_unlock(q);
 	return (int)waiting;

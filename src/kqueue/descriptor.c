@@ -54,6 +54,15 @@ descriptor_find(struct kqueue *q, int fd)
 }
 
 struct fdnote *
+descriptor_next(struct kqueue *q, int *fd)
+{
+	for (; (uint32_t)*fd / FDPAGE < q->q_npages; *fd |= FDPAGE - 1, ++*fd)
+		if (q->q_pages[(uint32_t)*fd / FDPAGE] != NULL)
+			return descriptor_find(q, *fd);
+	return NULL;
+}
+
+struct fdnote *
 descriptor_tagged(struct kqueue *q, int fd, uint32_t gen)
 {
 	struct fdnote *fn = descriptor_find(q, fd);
@@ -433,7 +442,8 @@ descriptor_set(struct kqueue *q, struct fdnote *fn, int which,
 
 	if (kev->fflags & NOTE_LOWAT) {
 		if ((error = extra_new(fn)) != 0 ||
-		    (error = place_reserve(q, kn)) != 0)
+		    (error = place_reserve(q, kn)) != 0 ||
+		    (which == FN_WRITE && (error = recheck_open(q)) != 0))
 			return error;
 		fn->fn_extra->fx_lowat[which] = kev->data;
 	}

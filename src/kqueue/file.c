@@ -44,16 +44,10 @@ next_file(struct kqueue *q, int *fd)
 {
 	struct fdnote *fn;
 
-	for (; (uint32_t)*fd / FDPAGE < q->q_npages; ++*fd) {
-		if (q->q_pages[*fd / FDPAGE] == NULL) {
-			*fd |= FDPAGE - 1;
-			continue;
-		}
-		fn = descriptor_find(q, *fd);
+	for (; (fn = descriptor_next(q, fd)) != NULL; ++*fd)
 		if (fn->fn_type == FD_FILE && fn->fn_extra != NULL &&
 		    fn->fn_extra->fx_inotify != -1)
 			return fn;
-	}
 	return NULL;
 }
 

@@ -111,16 +111,12 @@ const struct filter filter_signal = {
 	.f_forced = EV_CLEAR,
 };
 
-void
-signal_collect(struct kqueue *q)
+static void
+activate_all(struct kqueue *q)
 {
 	struct object *o;
 	uint64_t set;
 
-	if (pending_unsure())
-		pending_look(q->q_signals);
-	if (signals_held() & q->q_signals)
-		pending_verify(q->q_signals);
 	for (set = q->q_signals; set != 0; set &= set - 1) {
 		o = object_find(q, EVFILT_SIGNAL, (uintptr_t)signal_first(set));
 		if (o != NULL && signal_active(q, o))
@@ -129,8 +125,22 @@ signal_collect(struct kqueue *q)
 }
 
 void
-signal_pending(struct kqueue *q)
+signal_collect(struct kqueue *q)
 {
-	pending_look(q->q_signals);
+	bool unsure = pending_unsure(), held = signals_held() & q->q_signals;
+
+	if (!unsure && !held)
+		return;
+	if (unsure)
+		pending_look(q->q_signals);
+	if (held)
+		pending_verify(q->q_signals);
+	activate_all(q);
+}
+
+void
+signal_pending(struct kqueue *q, int signo)
+{
+	pending_look(signo == 0 ? q->q_signals : signal_bit(signo));
 	signal_collect(q);
 }

@@ -149,6 +149,30 @@ timer_expire(struct kqueue *q, enum kqclock clock)
 	clock_set(q, clock);
 }
 
+int
+timer_hold(struct kqueue *q, struct object *o)
+{
+	int error;
+
+	if ((error = clock_open(q, CLOCK_UPTIME)) != 0)
+		return error;
+	return timers_hold(&q->q_timers[CLOCK_UPTIME], o->o_index);
+}
+
+void
+timer_release(struct kqueue *q, struct object *o)
+{
+	timers_release(&q->q_timers[CLOCK_UPTIME], o->o_index);
+}
+
+void
+timer_start(struct kqueue *q, struct object *o, uint64_t ns)
+{
+	timers_set(&q->q_timers[CLOCK_UPTIME], clock_now(CLOCK_UPTIME) + ns,
+	    o->o_index);
+	clock_set(q, CLOCK_UPTIME);
+}
+
 void
 timer_close(struct kqueue *q)
 {

@@ -402,7 +402,7 @@ lseek(int fd, off_t offset, int whence)
 {
 	off_t r = real.lseek(fd, offset, whence);
 
-	if (r != -1)
+	if (r != -1 && (offset != 0 || whence != SEEK_CUR))
 		watch_event(fd, WATCH_SEEK);
 	return r;
 }
@@ -412,7 +412,7 @@ lseek64(int fd, off64_t offset, int whence)
 {
 	off64_t r = real.lseek64(fd, offset, whence);
 
-	if (r != -1)
+	if (r != -1 && (offset != 0 || whence != SEEK_CUR))
 		watch_event(fd, WATCH_SEEK);
 	return r;
 }

@@ -49,7 +49,7 @@ set_of(sigset_t *set, int signo)
 /* -- dispositions
  * -------------------------------------------------------------------- */
 
-KQ_EXPORT int
+KQ_EXPORT BARE_CODE int
 sigaction(int signo, const struct sigaction *restrict action,
     struct sigaction *restrict old)
 {
@@ -284,7 +284,7 @@ signalfd(int fd, const sigset_t *set, int flags)
  * ------------------------------------------------------------------------------
  */
 
-static void
+static BARE_CODE void
 release(void *claim)
 {
 	int saved = errno;
@@ -297,7 +297,7 @@ release(void *claim)
  * A system call that waits for signals of a set, or with them unblocked; none
  * of them is taken meanwhile.  What the call itself takes, it counts.
  */
-static long
+static BARE_CODE long
 wait_call(uint64_t set, long number, const long a[6])
 {
 	volatile uint64_t claim = pending_claim(set);

@@ -215,6 +215,9 @@ struct kqueue {
 	bool q_suspects;    /* a close() could not take the lock */
 	bool q_epoll_first; /* the FIFO had all the slots last time */
 	uint16_t q_turn;    /* numbers the collections */
+	bool q_rechecking;       /* recheck.c: its timer runs */
+	uint16_t q_recheck_turn; /* when it fired last */
+	uint32_t q_recheck_ns;   /* and how long it ran */
 	uint64_t q_signals; /* signals watched: bit (signo - 1) */
 
 	struct fifo q_ready;
@@ -270,6 +273,7 @@ struct filter {
 extern const struct filter filter_timer;  /* filter_timer.c */
 extern const struct filter filter_user;   /* filter_user.c */
 extern const struct filter filter_signal; /* filter_signal.c */
+extern const struct filter filter_recheck; /* recheck.c */
 
 /* -- kqueue.c: queues and their names
  * ----------------------------------------------- */
@@ -393,6 +397,10 @@ void object_activate(struct kqueue *, struct object *);
 
 /* The slot of a descriptor; NULL if there has never been a knote. */
 struct fdnote *descriptor_find(struct kqueue *, int fd);
+/* The next slot at or after *fd, which becomes its number; NULL: no more. */
+struct fdnote	*descriptor_next(struct kqueue *, int *fd);
+/* The next slot at or after *fd, which becomes its number; NULL: no more. */
+struct fdnote *descriptor_next(struct kqueue *, int *fd);
 /* The same for a tag or FIFO entry: NULL if the generation is another. */
 struct fdnote *descriptor_tagged(struct kqueue *, int fd, uint32_t gen);
 
@@ -470,19 +478,31 @@ void file_changed(struct kqueue *);
 void timer_expire(struct kqueue *, enum kqclock);
 void timer_close(struct kqueue *);
 
+/* An object of another filter that wants to be activated after some time. */
+int timer_hold(struct kqueue *, struct object *);
+void timer_release(struct kqueue *, struct object *);
+void timer_start(struct kqueue *, struct object *, uint64_t ns);
+
+/* -- recheck.c: conditions of which the kernel sends no edge --------------- */
+
+/* Before there is a knote that may need it. */
+int recheck_open(struct kqueue *);
+/* A WRITE knote with NOTE_LOWAT was found with too little space. */
+void recheck_later(struct kqueue *);
+
+
 /* -- filter_signal.c and signals.c
  * ------------------------------------------------------ */
 
 /*
  * The handler that counts signals takes no lock: it adds to a total and writes
- * to the signal's eventfd, which is in the epoll of each queue that watches
- * it.  Whoever reads from such a queue (q_signals is not 0) calls
- * signal_collect(), which compares the totals with what each knote has
- * returned and activates the knotes that differ.
+ * to an eventfd of the signal's own, which stands in the epoll of each queue
+ * that watches.
  */
+/* With every turn of a queue whose q_signals is not 0. */
 void signal_collect(struct kqueue *);
-/* TAG_SIGNAL: a signal's eventfd or the signalfd of q showed an edge. */
-void signal_pending(struct kqueue *);
+/* An edge: a signal was counted, or one that all threads block is pending (0). */
+void signal_pending(struct kqueue *, int signo);
 /*
  * epoll_wait() was interrupted in this thread: true if, since the wait began,
  * nothing but signals that the program ignores was caught, so that the caller

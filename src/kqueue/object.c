@@ -20,6 +20,7 @@ static const struct {
 	{ EVFILT_SIGNAL, &filter_signal },
 	{ EVFILT_TIMER, &filter_timer },
 	{ EVFILT_USER, &filter_user },
+	{ 0, &filter_recheck },
 };
 
 const struct filter *

@@ -149,13 +149,13 @@ survey_threads(uint64_t set)
 /* -- holding
  * ------------------------------------------------------------------------- */
 
-static siginfo_t *
+static BARE_CODE siginfo_t *
 held_at(struct held *h, unsigned int i)
 {
 	return i == 0 ? &h->h_first : &h->h_more[i - 1];
 }
 
-static void
+static BARE_CODE void
 hold(int signo, const siginfo_t *info)
 {
 	struct held *h = &held[signo];
@@ -177,7 +177,7 @@ hold(int signo, const siginfo_t *info)
 	    __ATOMIC_SEQ_CST);
 }
 
-static void
+static BARE_CODE void
 drop(int signo)
 {
 	held[signo].h_number = 0;
@@ -186,7 +186,7 @@ drop(int signo)
 }
 
 /* Take all that the kernel has pending of a signal. */
-static void
+static BARE_CODE void
 take(int signo)
 {
 	static const struct timespec now;
@@ -201,7 +201,7 @@ take(int signo)
 }
 
 /* As many as the kernel has room for; the rest stay. */
-static void
+static BARE_CODE void
 give_back(int signo)
 {
 	struct held *h = &held[signo];
@@ -229,7 +229,7 @@ give_back(int signo)
 		*held_at(h, h->h_number) = *held_at(h, h->h_number + i);
 }
 
-static void
+static BARE_CODE void
 give_back_set(uint64_t set)
 {
 	for (set &= signals_held(); set != 0; set &= set - 1)
@@ -240,7 +240,7 @@ give_back_set(uint64_t set)
  * -------------------------------------------------------------------------- */
 
 /* What this thread blocks, and is pending to it or to the process. */
-static uint64_t
+static BARE_CODE uint64_t
 pending_now(void)
 {
 	uint64_t set;
@@ -345,26 +345,26 @@ pending_unsure(void)
 /* -- what the wrappers ask for
  * ----------------------------------------------------------- */
 
-void
+BARE_CODE void
 pending_give_back(uint64_t set)
 {
 	uint64_t mask;
 
 	/* A vforked child has its parent's memory, and no signals to give. */
-	if ((signals_held() & set) == 0 || !process_is_self())
+	if ((signals_held() & set) == 0 || !signals_mine())
 		return;
 	signals_lock(&mask);
 	give_back_set(set);
 	signals_unlock(&mask);
 }
 
-uint64_t
+BARE_CODE uint64_t
 pending_claim(uint64_t set)
 {
 	uint64_t mask, rest;
 
 	set &= signals_watched();
-	if (set == 0 || !process_is_self())
+	if (set == 0 || !signals_mine())
 		return 0;
 	signals_lock(&mask);
 	for (rest = set; rest != 0; rest &= rest - 1)
@@ -374,7 +374,7 @@ pending_claim(uint64_t set)
 	return set;
 }
 
-void
+BARE_CODE void
 pending_release(uint64_t set)
 {
 	uint64_t mask, rest;
@@ -390,13 +390,13 @@ pending_release(uint64_t set)
 		signal_kick(signal_first(set));
 }
 
-void
+BARE_CODE void
 pending_leave(uint64_t set)
 {
 	uint64_t mask;
 
 	__atomic_or_fetch(&left, set, __ATOMIC_SEQ_CST);
-	if ((signals_held() & set) == 0 || !process_is_self())
+	if ((signals_held() & set) == 0 || !signals_mine())
 		return;
 	signals_lock(&mask);
 	set &= signals_held();

@@ -38,14 +38,7 @@
 #include <unistd.h>
 
 #include "kq.h"
-#include "process.h"
 #include "signals.h"
-
-/*
- * The handler may interrupt anything, the thread sanitizer's own code too, so
- * it and what it calls are not instrumented.
- */
-#define HANDLER_CODE __attribute__((no_sanitize("thread")))
 
 struct watched {
 	uint64_t w_total;          /* how often it was sent */
@@ -61,6 +54,9 @@ uint64_t signals_watched_word;
 
 static struct watched table[LAST_SIGNAL + 1];
 static struct lock signals_word;
+static pid_t owner;          /* the process whose queues watch */
+static uint32_t watch_epoch; /* grows when the first watch begins or the
+                                last one ends, of any signal */
 static uint32_t plain; /* signals_plain_begin() without its end; the lock */
 
 /* What hook() found since signal_wait_begin(), in this thread. */
@@ -79,7 +75,7 @@ extern void *dlsym(void *, const char *) __attribute__((weak));
 extern int __sigaction(int, const struct sigaction *, struct sigaction *);
 
 /* A static program has one name for it, and no dlsym(). */
-__attribute__((constructor)) static void
+__attribute__((constructor)) BARE_CODE static void
 find_real(void)
 {
 	void *found = NULL;
@@ -95,7 +91,7 @@ find_real(void)
 /* -- the lock
  * --------------------------------------------------------------------- */
 
-void
+BARE_CODE void
 signals_lock(uint64_t *mask)
 {
 	uint64_t all = UINT64_MAX;
@@ -104,7 +100,7 @@ signals_lock(uint64_t *mask)
 	lock_take(&signals_word);
 }
 
-void
+BARE_CODE void
 signals_unlock(const uint64_t *mask)
 {
 	int saved = errno;
@@ -119,7 +115,7 @@ signals_unlock(const uint64_t *mask)
 
 enum default_action { IGNORE, STOP, FATAL };
 
-static HANDLER_CODE enum default_action
+static BARE_CODE enum default_action
 default_action(int signo)
 {
 	switch (signo) {
@@ -165,7 +161,7 @@ struct response {
 	int flags;
 };
 
-static HANDLER_CODE struct response
+static BARE_CODE struct response
 app_response(const struct watched *w)
 {
 	const struct sigaction *app;
@@ -200,7 +196,7 @@ app_set(struct watched *w, const struct sigaction *action)
 	__atomic_store_n(&w->w_version, w->w_version + 1, __ATOMIC_RELEASE);
 }
 
-static HANDLER_CODE bool
+static BARE_CODE bool
 is_ignored(int signo, void (*handler)(int))
 {
 	return handler == SIG_IGN ||
@@ -222,7 +218,7 @@ install(int signo)
 	struct watched *w = &table[signo];
 	struct sigaction action = *app_now(w);
 
-	if ((w->w_hooked = wants_hook(signo, &action)) == true) {
+	if (wants_hook(signo, &action)) {
 		/*
 		 * Who ignores a signal does not expect to see calls fail or
 		 * stacks overflow by it.
@@ -241,75 +237,78 @@ install(int signo)
 	return real_sigaction(signo, &action, NULL);
 }
 
-/* A disposition that slipped past signal_action() while the watch began. */
-static void
-mend(int signo, struct sigaction *old)
+static BARE_CODE bool
+is_hook(const struct sigaction *action)
 {
-	struct watched *w = &table[signo];
-	struct sigaction action;
-	uint64_t mask;
-
-	signals_lock(&mask);
-	if (w->w_queues != 0 && real_sigaction(signo, NULL, &action) == 0) {
-		if (old != NULL && (old->sa_flags & SA_SIGINFO) &&
-		    old->sa_sigaction == hook)
-			*old = *app_now(w);
-		if (action.sa_sigaction != hook) {
-			app_set(w, &action);
-			install(signo);
-		}
-	}
-	signals_unlock(&mask);
+	return (action->sa_flags & SA_SIGINFO) != 0 &&
+	    action->sa_sigaction == hook;
 }
 
-int
+/* sigaction() of a signal that is watched, with the lock held. */
+static int
+watched_action(int signo, const struct sigaction *action, struct sigaction *old)
+{
+	struct watched *w = &table[signo];
+	struct sigaction given;
+	int r;
+
+	if (w->w_queues == 0)
+		return real_sigaction(signo, action, old);
+	if (action != NULL)
+		given = *action;
+	if (old != NULL)
+		*old = *app_now(w);
+	if (action == NULL)
+		return 0;
+	app_set(w, &given);
+	r = install(signo);
+	if (is_ignored(signo, given.sa_handler))
+		pending_discard(signo);
+	return r;
+}
+
+BARE_CODE int
 signal_action(int signo, const struct sigaction *action, struct sigaction *old)
 {
-	struct sigaction given, was;
-	struct watched *w;
-	uint64_t mask;
+	uint32_t epoch = __atomic_load_n(&watch_epoch, __ATOMIC_SEQ_CST);
+	uint64_t bit, mask;
+	bool watched;
 	int r = 0;
 
 	if (real_sigaction == NULL)
 		find_real();
-	if (signo < 1 || signo > LAST_SIGNAL ||
-	    (signals_watched() & signal_bit(signo)) == 0) {
+	bit = signo < 1 || signo > LAST_SIGNAL ? 0 : signal_bit(signo);
+	watched = (signals_watched() & bit) != 0;
+	if (!watched) {
 		r = real_sigaction(signo, action, old);
-		if (r == 0 && (signals_watched() & signal_bit(signo)) != 0)
-			mend(signo, old);
-		return r;
+		if (r == -1 || bit == 0 ||
+		    epoch == __atomic_load_n(&watch_epoch, __ATOMIC_SEQ_CST))
+			return r;
 	}
-	w = &table[signo];
-	if (action != NULL)
-		given = *action;
+	/* Watched, or a watch began or ended beside us: once more, alone. */
 	signals_lock(&mask);
-	was = *app_now(w);
-	if (action != NULL) {
-		app_set(w, &given);
-		if (w->w_queues == 0)
-			r = real_sigaction(signo, &given, NULL);
-		else {
-			r = install(signo);
-			if (is_ignored(signo, given.sa_handler))
-				pending_discard(signo);
-		}
+	if (watched)
+		r = watched_action(signo, action, old);
+	else {
+		if (old != NULL && is_hook(old))
+			*old = *app_now(&table[signo]);
+		if (action != NULL)
+			r = watched_action(signo, action, NULL);
 	}
 	signals_unlock(&mask);
-	if (r == 0 && old != NULL)
-		*old = was;
 	return r;
 }
 
 /* -- counting
  * ---------------------------------------------------------------------- */
 
-HANDLER_CODE int
+BARE_CODE int
 signal_wake(int signo)
 {
 	return __atomic_load_n(&table[signo].w_wake, __ATOMIC_SEQ_CST) - 1;
 }
 
-HANDLER_CODE void
+BARE_CODE void
 signal_kick(int signo)
 {
 	uint64_t one = 1;
@@ -319,7 +318,7 @@ signal_kick(int signo)
 	errno = saved;
 }
 
-HANDLER_CODE void
+BARE_CODE void
 signal_count(int signo)
 {
 	struct watched *w = &table[signo];
@@ -333,13 +332,13 @@ signal_count(int signo)
 	signal_kick(signo);
 }
 
-void
+BARE_CODE void
 signal_owe(int signo)
 {
 	__atomic_add_fetch(&table[signo].w_owed, 1, __ATOMIC_SEQ_CST);
 }
 
-void
+BARE_CODE void
 signal_unowe(int signo)
 {
 	uint32_t owed = __atomic_load_n(&table[signo].w_owed, __ATOMIC_SEQ_CST);
@@ -409,7 +408,7 @@ reset_handler(int signo, const struct response *r)
 }
 
 /* The default action of a signal that was caught by the hook. */
-static HANDLER_CODE void
+static BARE_CODE void
 act_by_default(int signo)
 {
 	switch (default_action(signo)) {
@@ -426,7 +425,7 @@ act_by_default(int signo)
 	}
 }
 
-static HANDLER_CODE void
+static BARE_CODE void
 hook(int signo, siginfo_t *info, void *context)
 {
 	struct watched *w = &table[signo];
@@ -435,7 +434,7 @@ hook(int signo, siginfo_t *info, void *context)
 	int saved = errno;
 
 	/* A vforked child has our memory and signals of its own. */
-	if (process_is_self())
+	if (signals_mine())
 		signal_count(signo);
 	do
 		r = app_response(w);
@@ -502,6 +501,8 @@ watch_first(int signo)
 		find_real();
 	if ((error = wake_open(w)) != 0 || uncatchable(signo))
 		return error;
+	__atomic_store_n(&owner, (pid_t)syscall(SYS_getpid), __ATOMIC_SEQ_CST);
+	__atomic_add_fetch(&watch_epoch, 1, __ATOMIC_SEQ_CST);
 	if (real_sigaction(signo, NULL, &action) == -1)
 		return errno;
 	app_set(w, &action);
@@ -534,12 +535,16 @@ void
 signal_unwatch(int signo)
 {
 	struct watched *w = &table[signo];
+	struct sigaction action;
 	uint64_t mask;
 
 	signals_lock(&mask);
 	if (--w->w_queues == 0 && !uncatchable(signo)) {
-		real_sigaction(signo, app_now(w), NULL);
-		w->w_hooked = false;
+		__atomic_add_fetch(&watch_epoch, 1, __ATOMIC_SEQ_CST);
+		/* Unless a sigaction() that asked for no lock was there. */
+		if (real_sigaction(signo, NULL, &action) == 0 &&
+		    is_hook(&action))
+			real_sigaction(signo, app_now(w), NULL);
 		pending_forget(signo);
 		__atomic_store_n(&w->w_owed, 0, __ATOMIC_SEQ_CST);
 		__atomic_and_fetch(&signals_watched_word, ~signal_bit(signo),
@@ -618,7 +623,7 @@ exec_dispositions(void (*handler)(int, siginfo_t *, void *))
 void
 signals_exec_begin(void)
 {
-	if (process_is_self() && signals_held() != 0)
+	if (signals_mine() && signals_held() != 0)
 		pending_give_back(signals_watched());
 	exec_dispositions(NULL);
 }
@@ -646,7 +651,6 @@ signal_fork_child(void)
 			fd_close(w->w_wake - 1);
 		w->w_wake = 0;
 		w->w_queues = w->w_owed = 0;
-		w->w_hooked = false;
 	}
 	signals_word.l_word = plain = 0;
 	pending_fork_child();

@@ -18,13 +18,20 @@
 #include <stdint.h>
 #include <string.h>
 
+/*
+ * A handler may interrupt anything, the thread sanitizer's own code too; the
+ * sanitizer calls sigaction() before it is ready, and sees no lock taken while
+ * it is inside a call that blocks.  Such code is not instrumented.
+ */
+#define BARE_CODE	__attribute__((no_sanitize("thread")))
+
 #define LAST_SIGNAL	64
 #define KERNEL_SIGSET	sizeof(uint64_t)
 
 /* What libc keeps to itself: SIGCANCEL and SIGSETXID, not to be touched. */
 #define LIBC_SIGNALS	(signal_bit(32) | signal_bit(33))
 
-static inline uint64_t
+BARE_CODE static inline uint64_t
 signal_bit(int signo)
 {
 	return UINT64_C(1) << (signo - 1);
@@ -37,7 +44,7 @@ signal_first(uint64_t set)
 	return __builtin_ctzll(set) + 1;
 }
 
-static inline uint64_t
+BARE_CODE static inline uint64_t
 signal_set_of(const sigset_t *set)
 {
 	uint64_t word;
@@ -52,7 +59,7 @@ extern uint64_t signals_watched_word;
 extern uint64_t signals_held_word;
 
 /* Watched signals that have a disposition; 0: the wrappers do nothing. */
-static inline uint64_t
+BARE_CODE static inline uint64_t
 signals_watched(void)
 {
 	return __atomic_load_n(&signals_watched_word, __ATOMIC_SEQ_CST);
@@ -61,6 +68,9 @@ signals_watched(void)
 /* Take the lock; *mask is what the thread blocked before.  Drop it again. */
 void	 signals_lock(uint64_t *mask);
 void	 signals_unlock(const uint64_t *mask);
+
+/* This is not a child, forked or vforked, of the process that watches. */
+bool	 signals_mine(void);
 
 /*
  * A queue watches, or stops to.  0 or an errno value.  Every watch is ended
@@ -102,7 +112,7 @@ void	 signals_exec_failed(void);
 /* -- pending.c ------------------------------------------------------------------ */
 
 /* Signals that we took from the kernel, and that are pending to the program. */
-static inline uint64_t
+BARE_CODE static inline uint64_t
 signals_held(void)
 {
 	return __atomic_load_n(&signals_held_word, __ATOMIC_SEQ_CST);

@@ -400,7 +400,7 @@ source_file(int fd)
 }
 
 /* The counter of an eventfd, which only /proc shows without taking it. */
-static int64_t
+static uint64_t
 eventfd_count(int fd)
 {
 	unsigned long long count = 1;
@@ -414,7 +414,13 @@ eventfd_count(int fd)
 		if (sscanf(line, "eventfd-count: %llx", &count) == 1)
 			break;
 	fclose(f);
-	return count > INT64_MAX ? INT64_MAX : (int64_t)count;
+	return count;
+}
+
+static int64_t
+clipped(uint64_t n)
+{
+	return n > INT64_MAX ? INT64_MAX : (int64_t)n;
 }
 
 /* What has no FIONREAD. */
@@ -429,7 +435,7 @@ uncounted(int fd, enum fdtype type)
 	case FD_STREAM:
 		return is_listening(fd) ? source_backlog(fd) : 0;
 	case FD_EVENTFD:
-		return eventfd_count(fd);
+		return clipped(eventfd_count(fd));
 	case FD_KQUEUE:
 		return (inner = kqueue_find(fd)) != NULL ?
 		    collect_count(inner) :
@@ -494,7 +500,7 @@ write_space(int fd, enum fdtype type)
 	case FD_PIPE_BOTH:
 		return pipe_space(fd);
 	case FD_EVENTFD:
-		return INT64_MAX - eventfd_count(fd);
+		return clipped(UINT64_MAX - 1 - eventfd_count(fd));
 	case FD_TTY:
 		if (ioctl(fd, TIOCOUTQ, &queued) == -1 || queued >= PIPE_BUF)
 			return 1;
