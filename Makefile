@@ -32,7 +32,7 @@ SETUP = $(if $(WERROR),--werror) \
     '-Dc_args=-fno-sanitize-recover=all -fno-omit-frame-pointer')
 CONFIGURED = [ -e $(BUILD)/build.ninja ] || meson setup $(SETUP) $(BUILD) \
     $$([ ! -e $(BUILD)/meson-private/coredata.dat ] || echo --reconfigure)
-TESTENV = $(if $(SANITIZE),ASAN_OPTIONS=detect_stack_use_after_return=1 \
+TESTENV = PYTEST_ADDOPTS=-rs $(if $(SANITIZE),ASAN_OPTIONS=detect_stack_use_after_return=1 \
     UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=second_deadlock_stack=1 \
     $(if $(findstring thread,$(SANITIZE)),$(if $(NOASLR),setarch -R)))
 NOASLR = $(shell setarch -R true 2>/dev/null && echo yes)

@@ -84,7 +84,10 @@ for name in kq kquay; do
 	    fail "$name: the shared program fails"
 	# shellcheck disable=SC2046
 	cc -static -o "$work/$name-static" "$work/$name.c" \
-	    $(pkg-config --static --cflags --libs $name) || fail "$name: static"
+	    $(pkg-config --static --cflags --libs $name) 2>"$work/static" || {
+		cat "$work/static"
+		fail "$name: static"
+	}
 	"$work/$name-static" || fail "$name: the static program fails"
 done
 

@@ -12,7 +12,7 @@ import tree
 
 LIBC = set(
     """
-    assert ctype dirent dlfcn err errno fcntl features fnmatch getopt glob grp
+    alloca assert ctype dirent dlfcn err errno fcntl features fnmatch getopt glob grp
     ifaddrs inttypes langinfo libgen limits link locale malloc math mqueue
     netdb paths poll pthread pty pwd regex sched semaphore setjmp signal spawn
     stdarg stdatomic stdbool stddef stdint stdio stdlib string strings syslog

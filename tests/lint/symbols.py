@@ -3,6 +3,7 @@
     symbols.py MAP LIBRARY
 
 MAP is a linker version script, LIBRARY the shared or the static library.
+What the archive cannot take over from libc stands in it as libkq_NAME.
 """
 
 import re
@@ -27,9 +28,12 @@ def exported(path):
         text=True,
         check=True,
     )
+    prefix = "libkq_" if path.endswith(".a") else ""
     rows = (line.split() for line in told.stdout.splitlines())
     return {
-        row[0].split("@")[0] for row in rows if len(row) >= 2 and row[1] in "TDBRWViGSu"
+        row[0].split("@")[0].removeprefix(prefix)
+        for row in rows
+        if len(row) >= 2 and row[1] in "TDBRWViGSu"
     }
 
 
