@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define NUSERS 10
@@ -40,6 +41,7 @@ struct client_data {
 
 static struct client_data clients[NUSERS];
 static int kq;
+static int resting; /* the listener, see accept_conn() */
 
 static int create_socket_and_listen(const char *port);
 static void watch_loop(int local_s);
@@ -52,7 +54,7 @@ static int send_msg(int s, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 static int send_welcome_msg(int s);
 static int send_out(struct client_data *c);
-static int change(int ident, short filter, int flags, int64_t data);
+static int change(int fd, short filter, int flags);
 
 int
 main(int argc, char *argv[])
@@ -69,7 +71,7 @@ main(int argc, char *argv[])
 	kq = kqueue();
 	if (kq == -1)
 		err(1, "kqueue");
-	if (change(local_s, EVFILT_READ, EV_ADD, 0) == -1)
+	if (change(local_s, EVFILT_READ, EV_ADD) == -1)
 		err(1, "kevent");
 	watch_loop(local_s);
 }
@@ -113,24 +115,26 @@ create_socket_and_listen(const char *port)
 static void
 watch_loop(int local_s)
 {
+	static const struct timespec second = { 1, 0 };
 	struct kevent evlist[NEVENTS], *ev;
 	int fd, i, nev, rc;
 
 	for (;;) {
-		nev = kevent(kq, NULL, 0, evlist, NEVENTS, NULL);
+		nev = kevent(kq, NULL, 0, evlist, NEVENTS,
+		    resting ? &second : NULL);
 		if (nev == -1) {
 			/* Mend: a signal ends the wait; that is no error. */
 			if (errno == EINTR)
 				continue;
 			err(1, "kevent");
 		}
+		if (resting) {
+			resting = 0;
+			change(local_s, EVFILT_READ, EV_ENABLE);
+		}
 		for (i = 0; i < nev; i++) {
 			ev = &evlist[i];
 			fd = (int)ev->ident;
-			if (ev->filter == EVFILT_TIMER) {
-				change(local_s, EVFILT_READ, EV_ENABLE, 0);
-				continue;
-			}
 			if (fd == local_s) {
 				accept_conn(local_s);
 				continue;
@@ -164,6 +168,7 @@ static void
 accept_conn(int local_s)
 {
 	static const char refusal[] = "connection refused\n";
+	static int warned; /* once is enough */
 	int fd;
 
 	fd = accept4(local_s, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -173,11 +178,12 @@ accept_conn(int local_s)
 		/*
 		 * Mend: out of descriptors.  The caller stays in the backlog
 		 * and would be reported again at once, and for ever; so the
-		 * listener rests for a second.
+		 * listener rests until something else happens, or a second.
 		 */
-		warn("accept");
-		change(local_s, EVFILT_READ, EV_DISABLE, 0);
-		change(local_s, EVFILT_TIMER, EV_ADD | EV_ONESHOT, 1000);
+		if (!warned)
+			warn("accept");
+		warned = 1;
+		resting = change(local_s, EVFILT_READ, EV_DISABLE) == 0;
 		return;
 	}
 	if (conn_add(fd) == -1) {
@@ -189,8 +195,7 @@ accept_conn(int local_s)
 	}
 	printf("connected: %d\n", fd);
 	/* Mend: what cannot be watched is not kept. */
-	if (change(fd, EVFILT_READ, EV_ADD, 0) == -1 ||
-	    send_welcome_msg(fd) == -1)
+	if (change(fd, EVFILT_READ, EV_ADD) == -1 || send_welcome_msg(fd) == -1)
 		conn_delete(fd);
 }
 
@@ -301,23 +306,23 @@ send_out(struct client_data *c)
 	}
 	if (c->outlen > 0) {
 		c->blocked = 1;
-		if (change(c->fd, EVFILT_READ, EV_DISABLE, 0) == -1)
+		if (change(c->fd, EVFILT_READ, EV_DISABLE) == -1)
 			return -1;
-		return change(c->fd, EVFILT_WRITE, EV_ADD | EV_ONESHOT, 0);
+		return change(c->fd, EVFILT_WRITE, EV_ADD | EV_ONESHOT);
 	}
 	if (c->eof)
 		return -1;
 	if (!c->blocked)
 		return 0;
 	c->blocked = 0;
-	return change(c->fd, EVFILT_READ, EV_ENABLE, 0);
+	return change(c->fd, EVFILT_READ, EV_ENABLE);
 }
 
 static int
-change(int ident, short filter, int flags, int64_t data)
+change(int fd, short filter, int flags)
 {
 	struct kevent ev;
 
-	EV_SET(&ev, ident, filter, flags, 0, data, NULL);
+	EV_SET(&ev, fd, filter, flags, 0, 0, NULL);
 	return kevent(kq, &ev, 1, NULL, 0, NULL);
 }

@@ -28,6 +28,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define NUSERS 10
@@ -59,25 +60,26 @@ static struct listener listeners[NLISTENERS];
 static struct client clients[NUSERS];
 static struct source quitter;
 static int kq;
+static int resting; /* some listener, out of descriptors */
+static int quitting;
 
 static void listen_tcp(const char *host, const char *port);
 static void listen_unix(const char *path);
 static void listener_add(int fd, const char *name);
+static void listeners_wake(void);
 static void listener_ready(struct source *src, const struct kevent *ev);
 static void client_ready(struct source *src, const struct kevent *ev);
 static int client_read(struct client *c);
 static int client_write(struct client *c);
 static void client_end(struct client *c);
 static void quit(struct source *src, const struct kevent *ev);
-static int change(struct source *src, int ident, short filter, int flags,
-    int64_t data);
-
-static int quitting;
+static int change(struct source *src, int ident, short filter, int flags);
 
 int
 main(int argc, char *argv[])
 {
 	const char *path = argc > 3 ? argv[3] : "local.s";
+	static const struct timespec second = { 1, 0 };
 	struct kevent evlist[NEVENTS];
 	struct source *src;
 	int i, nev;
@@ -93,17 +95,20 @@ main(int argc, char *argv[])
 	if (kq == -1)
 		err(1, "kqueue");
 	quitter.ready = quit;
-	if (change(&quitter, SIGTERM, EVFILT_SIGNAL, EV_ADD, 0) == -1 ||
-	    change(&quitter, SIGINT, EVFILT_SIGNAL, EV_ADD, 0) == -1)
+	if (change(&quitter, SIGTERM, EVFILT_SIGNAL, EV_ADD) == -1 ||
+	    change(&quitter, SIGINT, EVFILT_SIGNAL, EV_ADD) == -1)
 		err(1, "kevent");
 	listen_tcp(argc > 1 ? argv[1] : "localhost",
 	    argc > 2 ? argv[2] : "8080");
 	listen_unix(path);
 
 	while (!quitting) {
-		nev = kevent(kq, NULL, 0, evlist, NEVENTS, NULL);
+		nev = kevent(kq, NULL, 0, evlist, NEVENTS,
+		    resting ? &second : NULL);
 		if (nev == -1 && errno != EINTR)
 			err(1, "kevent");
+		if (resting)
+			listeners_wake();
 		for (i = 0; i < nev; i++) {
 			src = evlist[i].udata;
 			src->ready(src, &evlist[i]);
@@ -193,28 +198,37 @@ listener_add(int fd, const char *name)
 	l->src.ready = listener_ready;
 	l->src.fd = fd;
 	l->name = name;
-	if (change(&l->src, fd, EVFILT_READ, EV_ADD, 0) == -1)
+	if (change(&l->src, fd, EVFILT_READ, EV_ADD) == -1)
 		err(1, "kevent");
 }
 
-/* A caller is waiting, or (EVFILT_TIMER) the listener has rested. */
+/* Whoever was out of descriptors tries again. */
+static void
+listeners_wake(void)
+{
+	struct listener *l = listeners;
+
+	resting = 0;
+	for (; l < listeners + NLISTENERS && l->name != NULL; l++)
+		change(&l->src, l->src.fd, EVFILT_READ, EV_ENABLE);
+}
+
 static void
 listener_ready(struct source *src, const struct kevent *ev)
 {
 	static const char refusal[] = "connection refused\n";
+	static int warned; /* once is enough */
 	struct listener *l = (struct listener *)src;
 	struct client *c = clients;
 	int fd;
 
-	if (ev->filter == EVFILT_TIMER) {
-		change(src, src->fd, EVFILT_READ, EV_ENABLE, 0);
-		return;
-	}
 	fd = accept4(src->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd == -1 && (errno == EMFILE || errno == ENFILE)) {
-		warn("accept");
-		change(src, src->fd, EVFILT_READ, EV_DISABLE, 0);
-		change(src, src->fd, EVFILT_TIMER, EV_ADD | EV_ONESHOT, 1000);
+		if (!warned)
+			warn("accept");
+		warned = 1;
+		change(src, src->fd, EVFILT_READ, EV_DISABLE);
+		resting = 1;
 	}
 	if (fd == -1)
 		return;
@@ -232,7 +246,7 @@ listener_ready(struct source *src, const struct kevent *ev)
 	c->eof = c->blocked = 0;
 	c->outlen = (size_t)snprintf(c->out, sizeof(c->out), "welcome!\n");
 	printf("%s: connected: %d\n", c->name, fd);
-	if (change(&c->src, fd, EVFILT_READ, EV_ADD, 0) == -1 ||
+	if (change(&c->src, fd, EVFILT_READ, EV_ADD) == -1 ||
 	    client_write(c) == -1)
 		client_end(c);
 }
@@ -296,17 +310,16 @@ client_write(struct client *c)
 	}
 	if (c->outlen > 0) {
 		c->blocked = 1;
-		if (change(src, src->fd, EVFILT_READ, EV_DISABLE, 0) == -1)
+		if (change(src, src->fd, EVFILT_READ, EV_DISABLE) == -1)
 			return -1;
-		return change(src, src->fd, EVFILT_WRITE, EV_ADD | EV_ONESHOT,
-		    0);
+		return change(src, src->fd, EVFILT_WRITE, EV_ADD | EV_ONESHOT);
 	}
 	if (c->eof)
 		return -1;
 	if (!c->blocked)
 		return 0;
 	c->blocked = 0;
-	return change(src, src->fd, EVFILT_READ, EV_ENABLE, 0);
+	return change(src, src->fd, EVFILT_READ, EV_ENABLE);
 }
 
 static void
@@ -316,10 +329,10 @@ quit(struct source *src, const struct kevent *ev)
 }
 
 static int
-change(struct source *src, int ident, short filter, int flags, int64_t data)
+change(struct source *src, int ident, short filter, int flags)
 {
 	struct kevent ev;
 
-	EV_SET(&ev, ident, filter, flags, 0, data, src);
+	EV_SET(&ev, ident, filter, flags, 0, 0, src);
 	return kevent(kq, &ev, 1, NULL, 0, NULL);
 }

@@ -84,6 +84,11 @@ class Client:
     def close(self):
         self.s.close()
 
+    def reset(self):
+        self.s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                          b"\1\0\0\0\0\0\0\0")
+        self.s.close()
+
 
 class Program:
     """A running example; its standard output is collected."""
@@ -136,6 +141,19 @@ class Program:
         with open(f"/proc/{self.p.pid}/stat", encoding="ascii") as f:
             fields = f.read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def stop(self):
+        """Suspended, until cont(): what comes now comes all at once."""
+        os.kill(self.p.pid, signal.SIGSTOP)
+
+        def stopped():
+            with open(f"/proc/{self.p.pid}/stat", encoding="ascii") as f:
+                return f.read().rsplit(")", 1)[1].split()[0] == "T"
+
+        until(stopped, "a stop")
+
+    def cont(self):
+        os.kill(self.p.pid, signal.SIGCONT)
 
     def at_rest(self):
         """Not spinning: what is left to report does not burn the CPU."""
@@ -243,12 +261,11 @@ def test_bytes_before_eof_are_read(start, name, kind):
     body = bytes(97 + i % 26 for i in range(100_000))
     server.connect(kind).close()
     server.said("disconnect")
-    # Stopped, so that bytes and end are one event.
-    os.kill(server.p.pid, signal.SIGSTOP)
+    server.stop()  # so that bytes and end are one event
     c = server.connect(kind)
     c.send(body)
     c.done()
-    os.kill(server.p.pid, signal.SIGCONT)
+    server.cont()
     if name != "minimal":
         assert c.rest() == b"welcome!\n" + body
     server.said("disconnect", 2)
@@ -323,8 +340,8 @@ def test_signal_ends_the_wait_not_the_server(start, name, kind):
     c.send(b"before\n")
     server.said("before\n")
     for _ in range(3):
-        os.kill(server.p.pid, signal.SIGSTOP)
-        os.kill(server.p.pid, signal.SIGCONT)
+        server.stop()
+        server.cont()
     c.send(b"after\n")
     server.said("after\n")
 
@@ -339,13 +356,25 @@ def test_reset_costs_one_connection(start, name, kind):
         c = server.connect(kind)
         c.send(b"gone\n")
         server.said("gone\n", i)
-        c.s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
-                       b"\1\0\0\0\0\0\0\0")
-        c.close()
+        c.reset()
         server.said("disconnect", i)
     stay.send(b"here\n")
     server.said("here\n")
     server.at_rest()
+
+
+@pytest.mark.parametrize("name,kind", WELCOME)
+def test_writing_to_who_has_gone_costs_one_connection(start, name, kind):
+    """The greeting meets a closed connection: EPIPE, and no SIGPIPE."""
+    server = start(name, *ARGS[name])
+    server.connect(kind).close()
+    server.said("disconnected: ")
+    server.stop()
+    c = server.connect(kind)
+    c.done()
+    c.reset()
+    server.cont()
+    assert server.connect(kind).recv(9) == b"welcome!\n"
 
 
 @pytest.mark.parametrize("name,kind", SERVERS)
@@ -354,8 +383,9 @@ def test_out_of_descriptors_waits(start, name, kind):
     first = server.connect(kind)
     first.send(b"first\n")
     server.said("first\n")
-    used = max(int(fd) for fd in os.listdir(f"/proc/{server.p.pid}/fd")) + 1
-    resource.prlimit(server.p.pid, resource.RLIMIT_NOFILE, (used, used))
+    used = {int(fd) for fd in os.listdir(f"/proc/{server.p.pid}/fd")}
+    free = min(set(range(len(used) + 1)) - used)
+    resource.prlimit(server.p.pid, resource.RLIMIT_NOFILE, (free, free))
     late = server.connect(kind)
     late.send(b"late\n")
     if name != "minimal":
@@ -365,6 +395,16 @@ def test_out_of_descriptors_waits(start, name, kind):
     server.said("second\n")
     first.close()
     server.said("late\n")
+
+
+@have_v6
+def test_welcome_all_has_one_port_in_both_families(start):
+    with socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::", 0))
+        port = probe.getsockname()[1]
+    server = start("welcome_all", "*", str(port))
+    until(lambda: sorted(listening(server.p.pid)) ==
+          [(socket.AF_INET, port), (socket.AF_INET6, port)], "both families")
 
 
 def test_welcome_all_leaves_no_file(start, tmp_path):
