@@ -173,6 +173,8 @@ close(int fd)
 		errno = EBADF;
 		return -1;
 	}
+	if (watch_idle(fd))
+		return real.close(fd);
 	pthread_testcancel();
 	watch_close_begin(fd);
 	r = real.close(fd);

@@ -116,6 +116,17 @@ watch_has(int fd)
 	return w != NULL && __atomic_load_n(&w->w_bits, __ATOMIC_RELAXED) != 0;
 }
 
+bool
+watch_idle(int fd)
+{
+	struct watch *w = watch_of(fd);
+
+	return process_single_threaded() &&
+	    (w == NULL ||
+		(__atomic_load_n(&w->w_bits, __ATOMIC_RELAXED) == 0 &&
+		    !kqueue_is_name(fd)));
+}
+
 /* Call f for every open queue that one of the bits may mean. */
 static void
 each_queue(uint32_t bits, int fd, void (*f)(struct kqueue *, int, int), int arg)

@@ -22,6 +22,12 @@ extern bool watch_on;
 bool watch_has(int fd);
 
 /*
+ * To close fd concerns nobody: it is not watched, names no queue, and there is
+ * no other thread that could register it meanwhile.
+ */
+bool watch_idle(int fd);
+
+/*
  * Around everything that makes the number name another file or none: removes
  * its knotes in all queues; if it names a queue, that name goes.
  * To be called only if the real thing cannot fail for a reason that is known
