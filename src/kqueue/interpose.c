@@ -303,11 +303,26 @@ will_replace(int from, int to)
 	return will;
 }
 
+/*
+ * A number that the library uses is taken for the program: the error is the
+ * one that Linux has for a number that is just being opened.
+ */
+static bool
+is_ours(int to)
+{
+	if (!interpose_on() || !own_has(to))
+		return false;
+	errno = EBUSY;
+	return true;
+}
+
 KQ_EXPORT int
 dup2(int from, int to)
 {
 	int r;
 
+	if (is_ours(to))
+		return -1;
 	if (!will_replace(from, to))
 		return real.dup2(from, to);
 	watch_close_begin(to);
@@ -323,6 +338,8 @@ dup3(int from, int to, int flags)
 {
 	int r;
 
+	if (is_ours(to))
+		return -1;
 	if ((flags & ~O_CLOEXEC) != 0 || !will_replace(from, to))
 		return real.dup3(from, to, flags);
 	watch_close_begin(to);

@@ -347,6 +347,25 @@ START_TEST(descriptors_of_the_library_cannot_be_closed)
 }
 END_TEST
 
+START_TEST(descriptors_of_the_library_cannot_be_replaced)
+{
+	int fd, found = 0;
+
+	queue_works();
+	for (fd = SPOT + 1; fd < 4096; fd++)
+		if (fcntl(fd, F_GETFD) != -1) {
+			found++;
+			ck_assert_int_eq(dup2(fds[1], fd), -1);
+			ck_assert_int_eq(errno, EBUSY);
+			ck_assert_int_eq(dup3(fds[1], fd, 0), -1);
+			ck_assert_int_eq(errno, EBUSY);
+		}
+	ck_assert_int_gt(found, 0);
+	queue_works();
+	kept();
+}
+END_TEST
+
 START_TEST(closefrom_closes_a_queue)
 {
 	struct kevent ev;
@@ -633,6 +652,7 @@ main(void)
 		close_range_that_fails_keeps_it,
 		closefrom_loses_it,
 		descriptors_of_the_library_cannot_be_closed,
+		descriptors_of_the_library_cannot_be_replaced,
 		closefrom_closes_a_queue,
 		dup2_over_it_loses_it,
 		dup3_over_it_loses_it,
