@@ -111,13 +111,13 @@ const struct filter filter_signal = {
 	.f_forced = EV_CLEAR,
 };
 
+/* One by one: the order of the edges is that of the signals. */
 static void
-activate_all(struct kqueue *q)
+activate(struct kqueue *q, uint64_t set)
 {
 	struct object *o;
-	uint64_t set;
 
-	for (set = q->q_signals; set != 0; set &= set - 1) {
+	for (; set != 0; set &= set - 1) {
 		o = object_find(q, EVFILT_SIGNAL, (uintptr_t)signal_first(set));
 		if (o != NULL && signal_active(q, o))
 			object_activate(q, o);
@@ -129,18 +129,19 @@ signal_collect(struct kqueue *q)
 {
 	bool unsure = pending_unsure(), held = signals_held() & q->q_signals;
 
-	if (!unsure && !held)
-		return;
 	if (unsure)
 		pending_look(q->q_signals);
 	if (held)
 		pending_verify(q->q_signals);
-	activate_all(q);
+	if (unsure || held)
+		activate(q, q->q_signals);
 }
 
 void
 signal_pending(struct kqueue *q, int signo)
 {
-	pending_look(signo == 0 ? q->q_signals : signal_bit(signo));
-	signal_collect(q);
+	uint64_t set = signo == 0 ? q->q_signals : signal_bit(signo);
+
+	pending_look(set);
+	activate(q, set);
 }

@@ -69,13 +69,31 @@ apply(struct kqueue *q, const struct kevent *changes, int nchanges,
 	return 0;
 }
 
+/*
+ * We are in a signal handler that interrupted this thread while it was busy
+ * with this queue: the changes are made as soon as it is done, and errors of
+ * theirs are lost.
+ */
+static int
+defer(struct kqueue *q, const struct kevent *changes, int nchanges)
+{
+	int error = 0, i;
+
+	for (i = 0; i < nchanges && error == 0; i++)
+		error = defer_change(q, &changes[i]);
+	return error;
+}
+
 static int
 change_list(struct kqueue *q, uint32_t life, const struct kevent *changes,
     int nchanges, struct kevent *events, int nevents, int *stored, bool *full)
 {
 	int error;
 
-	if ((error = queue_lock(q, life)) != 0)
+	error = queue_lock(q, life);
+	if (error == EDEADLK && nevents == 0)
+		return defer(q, changes, nchanges);
+	if (error != 0)
 		return error;
 	error = apply(q, changes, nchanges, events, nevents, stored, full);
 	queue_unlock(q);

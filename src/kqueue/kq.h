@@ -147,7 +147,7 @@ struct object {
 	uint64_t *o_ext;     /* four words, or NULL */
 	uint32_t o_gen;      /* 28 bits */
 	uint32_t o_index;
-	uint32_t o_next;  /* in the hash chain, or free list */
+	uint32_t o_next; /* in the hash chain, or free list */
 	int16_t o_filter;
 	uint8_t o_clock; /* TIMER: enum kqclock */
 };
@@ -200,25 +200,26 @@ struct fifo {
 
 struct kqueue {
 	struct lock q_lock;
-	uint32_t q_life;    /* odd: open; grows at open and close */
-	int q_epoll;        /* epoll, by a number of our own */
-	int q_wake;         /* eventfd */
-	int q_writer;       /* second epoll, for WRITE; -1 until needed */
-	int q_timerfd[2];   /* by enum kqclock; -1 until needed */
-	int q_signalfd;     /* -1 until needed */
-	int q_inotify;      /* -1 until needed */
-	uint32_t q_slot;    /* its place in queues[] */
-	uint32_t q_names;   /* descriptors that name it */
-	uint32_t q_waiters; /* threads in epoll_wait, while threaded */
-	bool q_armed;       /* invariant 4 */
-	bool q_shared;      /* two threads have waited at once */
-	bool q_suspects;    /* a close() could not take the lock */
-	bool q_epoll_first; /* the FIFO had all the slots last time */
-	uint16_t q_turn;    /* numbers the collections */
+	uint32_t q_life;         /* odd: open; grows at open and close */
+	int q_epoll;             /* epoll, by a number of our own */
+	int q_wake;              /* eventfd */
+	int q_writer;            /* second epoll, for WRITE; -1 until needed */
+	int q_timerfd[2];        /* by enum kqclock; -1 until needed */
+	int q_signalfd;          /* -1 until needed */
+	int q_inotify;           /* -1 until needed */
+	uint32_t q_slot;         /* its place in queues[] */
+	uint32_t q_names;        /* descriptors that name it */
+	uint32_t q_waiters;      /* threads in epoll_wait, while threaded */
+	bool q_armed;            /* invariant 4 */
+	bool q_shared;           /* two threads have waited at once */
+	bool q_suspects;         /* a close() could not take the lock */
+	bool q_epoll_first;      /* the FIFO had all the slots last time */
+	uint16_t q_turn;         /* numbers the collections */
+	uint32_t q_deferred;     /* changes kept by defer.c */
 	bool q_rechecking;       /* recheck.c: its timer runs */
 	uint16_t q_recheck_turn; /* when it fired last */
 	uint32_t q_recheck_ns;   /* and how long it ran */
-	uint64_t q_signals; /* signals watched: bit (signo - 1) */
+	uint64_t q_signals;      /* signals watched: bit (signo - 1) */
 
 	struct fifo q_ready;
 
@@ -270,9 +271,9 @@ struct filter {
 	uint8_t f_forced; /* EV_CLEAR where the filter implies it */
 };
 
-extern const struct filter filter_timer;  /* filter_timer.c */
-extern const struct filter filter_user;   /* filter_user.c */
-extern const struct filter filter_signal; /* filter_signal.c */
+extern const struct filter filter_timer;   /* filter_timer.c */
+extern const struct filter filter_user;    /* filter_user.c */
+extern const struct filter filter_signal;  /* filter_signal.c */
 extern const struct filter filter_recheck; /* recheck.c */
 
 /* -- kqueue.c: queues and their names
@@ -398,7 +399,7 @@ void object_activate(struct kqueue *, struct object *);
 /* The slot of a descriptor; NULL if there has never been a knote. */
 struct fdnote *descriptor_find(struct kqueue *, int fd);
 /* The next slot at or after *fd, which becomes its number; NULL: no more. */
-struct fdnote	*descriptor_next(struct kqueue *, int *fd);
+struct fdnote *descriptor_next(struct kqueue *, int *fd);
 /* The next slot at or after *fd, which becomes its number; NULL: no more. */
 struct fdnote *descriptor_next(struct kqueue *, int *fd);
 /* The same for a tag or FIFO entry: NULL if the generation is another. */
@@ -426,6 +427,8 @@ void descriptor_narrow(struct kqueue *, int fd, struct fdnote *);
 void descriptor_purge(struct kqueue *, int fd);
 /* The program did something to it that the kernel tells nobody. */
 void descriptor_event(struct kqueue *, int fd, enum watch_event);
+/* The same, to one of which there are copies: any of those may be watched. */
+void descriptor_event_duped(struct kqueue *, enum watch_event);
 /* Purge if the kernel says that the number names something else already. */
 void descriptor_verify(struct kqueue *, int fd);
 void descriptor_free_all(struct kqueue *);
@@ -459,9 +462,21 @@ enum verdict source_verdict(int fd, struct fdnote *, int which, uint32_t mask);
  */
 bool source_data(struct kevent *, enum fdtype, uint32_t mask);
 
-/* size - offset of a file, and the number of connections that wait. */
-int64_t source_file(int fd);
-int64_t source_backlog(int fd); /* backlog.c */
+int64_t source_file(int fd); /* size - offset */
+
+/* -- diag.c ------------------------------------------------------------------
+ */
+
+int64_t diag_backlog(int fd); /* connections that wait to be accepted */
+bool diag_is_shut_wr(int fd); /* a UNIX socket */
+
+/* -- defer.c: changes made in a handler that interrupted its own thread -------
+ */
+
+/* Keep a change until the queue's lock is dropped; 0 or ENOMEM. */
+int defer_change(struct kqueue *, const struct kevent *);
+/* Apply what has been kept; with the lock held. */
+void defer_apply(struct kqueue *);
 
 /* -- file.c: regular files and directories, which epoll refuses
  * -------------------------- */
@@ -490,7 +505,6 @@ int recheck_open(struct kqueue *);
 /* A WRITE knote with NOTE_LOWAT was found with too little space. */
 void recheck_later(struct kqueue *);
 
-
 /* -- filter_signal.c and signals.c
  * ------------------------------------------------------ */
 
@@ -501,7 +515,8 @@ void recheck_later(struct kqueue *);
  */
 /* With every turn of a queue whose q_signals is not 0. */
 void signal_collect(struct kqueue *);
-/* An edge: a signal was counted, or one that all threads block is pending (0). */
+/* An edge: a signal was counted, or one that all threads block is pending (0).
+ */
 void signal_pending(struct kqueue *, int signo);
 /*
  * epoll_wait() was interrupted in this thread: true if, since the wait began,

@@ -412,16 +412,25 @@ queue_unlock_owing(struct kqueue *q)
 	lock_drop(&q->q_lock);
 }
 
+/*
+ * A handler that found the lock held by its own thread left its changes
+ * behind.  It may come between the last look and the drop: look once more.
+ */
 void
 queue_unlock(struct kqueue *q)
 {
 	uint64_t one = 1;
 
-	if (!ready_empty(q) && !q->q_armed) {
-		q->q_armed = true;
-		syscall(SYS_write, q->q_wake, &one, sizeof(one));
-	}
-	lock_drop(&q->q_lock);
+	do {
+		while (__atomic_load_n(&q->q_deferred, __ATOMIC_RELAXED) != 0)
+			defer_apply(q);
+		if (!ready_empty(q) && !q->q_armed) {
+			q->q_armed = true;
+			syscall(SYS_write, q->q_wake, &one, sizeof(one));
+		}
+		lock_drop(&q->q_lock);
+	} while (__atomic_load_n(&q->q_deferred, __ATOMIC_RELAXED) != 0 &&
+	    lock_take(&q->q_lock) == LOCK_TAKEN);
 }
 
 /* -- threads in epoll_wait

@@ -110,6 +110,12 @@ signals_unlock(const uint64_t *mask)
 	errno = saved;
 }
 
+BARE_CODE bool
+signals_mine(void)
+{
+	return syscall(SYS_getpid) == __atomic_load_n(&owner, __ATOMIC_SEQ_CST);
+}
+
 /* -- dispositions
  * ------------------------------------------------------------------ */
 

@@ -118,7 +118,7 @@ tcp_state(int fd)
 
 /*
  * shutdown(SHUT_WR) leaves no trace in poll().  TCP tells by its state; a UNIX
- * stream refuses to send nothing.
+ * stream refuses to send nothing, a UNIX seqpacket must be asked for.
  */
 static bool
 is_shut_wr(int fd)
@@ -136,9 +136,10 @@ is_shut_wr(int fd)
 	}
 	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == -1 ||
 	    domain != AF_UNIX ||
-	    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == -1 ||
-	    type != SOCK_STREAM)
+	    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == -1)
 		return false;
+	if (type == SOCK_SEQPACKET)
+		return diag_is_shut_wr(fd);
 	return send(fd, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL) == -1 &&
 	    errno == EPIPE;
 }
@@ -336,10 +337,20 @@ other_verdict(struct fdnote *fn, int which, uint32_t mask)
 	return mask & EPOLLOUT ? REPORT : SILENT;
 }
 
+/* Through this number, or through a copy of it. */
+static bool
+was_shut_wr(int fd, struct fdnote *fn)
+{
+	if ((fn->fn_flags & FN_SHUT_WR) == 0 && fn->fn_type == FD_STREAM &&
+	    watch_duped(fd) && is_shut_wr(fd))
+		fn->fn_flags |= FN_SHUT_WR;
+	return (fn->fn_flags & FN_SHUT_WR) != 0;
+}
+
 enum verdict
 source_verdict(int fd, struct fdnote *fn, int which, uint32_t mask)
 {
-	if (which == FN_WRITE && (fn->fn_flags & FN_SHUT_WR))
+	if (which == FN_WRITE && was_shut_wr(fd, fn))
 		return REPORT_EOF;
 	/* What nearly all events are like, with no need to know the type. */
 	if ((mask & (EPOLLHUP | EPOLLERR)) == 0 &&
@@ -433,7 +444,7 @@ uncounted(int fd, enum fdtype type)
 		type = source_type(fd);
 	switch (type) {
 	case FD_STREAM:
-		return is_listening(fd) ? source_backlog(fd) : 0;
+		return is_listening(fd) ? diag_backlog(fd) : 0;
 	case FD_EVENTFD:
 		return clipped(eventfd_count(fd));
 	case FD_KQUEUE:

@@ -16,8 +16,8 @@
  * EPOLL_CTL_MOD fails with ENOENT or EBADF exactly if the number now names
  * another file, or none.
  *
- * One word a descriptor: with the 48 bytes of a slot (kq.h) that is what a
- * registration costs.  31 bits name the queues, modulo 31; a bit may be set
+ * Two words a descriptor: with the 48 bytes of a slot (kq.h) that is what a
+ * registration costs.  30 bits name the queues, modulo 30; a bit may be set
  * for a queue that has nothing there, never the other way round.
  */
 #include <sys/mman.h>
@@ -33,11 +33,13 @@
 struct watch {
 	uint16_t w_start; /* closes begun */
 	uint16_t w_end;   /* and done */
-	uint32_t w_bits;  /* queues, and SUSPECT */
+	uint32_t w_bits;  /* queues, SUSPECT, DUPED */
 };
 
 #define SUSPECT 0x80000000u
-#define NBITS 31
+#define DUPED 0x40000000u /* another number names the same file, or did */
+#define NBITS 30
+#define ALL_QUEUES (DUPED - 1)
 
 bool watch_on;
 static struct watch *watches;
@@ -113,7 +115,8 @@ watch_has(int fd)
 {
 	struct watch *w = watch_of(fd);
 
-	return w != NULL && __atomic_load_n(&w->w_bits, __ATOMIC_RELAXED) != 0;
+	return w != NULL &&
+	    (__atomic_load_n(&w->w_bits, __ATOMIC_RELAXED) & ~DUPED) != 0;
 }
 
 bool
@@ -269,13 +272,34 @@ watch_suspect(int fd)
 /* -- the other wrappers
  * ----------------------------------------------------------- */
 
+/* From now on what happens to the one may be news of the other. */
+static void
+mark_duped(int fd)
+{
+	struct watch *w = watch_of(fd);
+
+	if (w != NULL)
+		__atomic_fetch_or(&w->w_bits, DUPED, __ATOMIC_RELAXED);
+}
+
+bool
+watch_duped(int fd)
+{
+	return (__atomic_load_n(&watches[fd].w_bits, __ATOMIC_RELAXED) &
+		   DUPED) != 0;
+}
+
 void
 watch_dup(int from, int to)
 {
 	int saved = errno;
 
-	if (watch_of(from) != NULL && kqueue_is_name(from) && process_is_self())
-		kqueue_name(from, to);
+	if (watch_of(from) != NULL && process_is_self()) {
+		mark_duped(from);
+		mark_duped(to);
+		if (kqueue_is_name(from))
+			kqueue_name(from, to);
+	}
 	errno = saved;
 }
 
@@ -284,19 +308,28 @@ look_again(struct kqueue *q, int fd, int event)
 {
 	uint32_t life = __atomic_load_n(&q->q_life, __ATOMIC_ACQUIRE);
 
-	if (queue_lock(q, life) == 0) {
-		descriptor_event(q, fd, (enum watch_event)event);
-		queue_unlock(q);
-	}
+	if (queue_lock(q, life) != 0)
+		return;
+	descriptor_event(q, fd, (enum watch_event)event);
+	if (watch_duped(fd))
+		descriptor_event_duped(q, (enum watch_event)event);
+	queue_unlock(q);
 }
 
 void
 watch_event(int fd, enum watch_event event)
 {
+	struct watch *w = watch_of(fd);
 	int saved = errno;
+	uint32_t bits;
 
-	if (watch_has(fd) && process_is_self())
-		each_queue(watches[fd].w_bits, fd, look_again, (int)event);
+	if (w == NULL)
+		return;
+	bits = __atomic_load_n(&w->w_bits, __ATOMIC_RELAXED);
+	if (bits & DUPED)
+		bits |= ALL_QUEUES;
+	if (bits != 0 && process_is_self())
+		each_queue(bits, fd, look_again, (int)event);
 	errno = saved;
 }
 

@@ -74,6 +74,9 @@ struct watch_add {
 struct watch_add watch_add_begin(struct kqueue *, int fd);
 bool watch_add_raced(int fd, struct watch_add);
 
+/* It was copied, or is a copy, by dup() or so, and both may be open. */
+bool watch_duped(int fd);
+
 /* A close() could not take some queue's lock: verify before trusting a knote.
  */
 bool watch_suspect(int fd);

@@ -1,5 +1,6 @@
 /*
- * backlog.c: how many connections wait at a listening socket.
+ * diag.c: what sockets tell only to sock_diag(7) and tcp(7): how many
+ * connections wait, and whether a UNIX socket was shut down.
  */
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -41,36 +42,34 @@ ask(int netlink, ino_t inode)
 	return send(netlink, &rq, sizeof(rq), 0) == sizeof(rq) ? 0 : -1;
 }
 
-/* The length of the queue in the answer, -1 if it is another answer. */
-static int64_t
-parse(const struct nlmsghdr *h, size_t len)
+/* The attribute in the answer, NULL if it is another answer. */
+static const void *
+attribute(const struct nlmsghdr *h, size_t len, int type)
 {
-	const struct unix_diag_rqlen *rqlen;
 	const struct rtattr *a;
 	int left;
 
 	if (!NLMSG_OK(h, len) || h->nlmsg_type != SOCK_DIAG_BY_FAMILY)
-		return -1;
+		return NULL;
 	a = (const struct rtattr *)((const struct unix_diag_msg *)NLMSG_DATA(
 					h) +
 	    1);
 	left = (int)(h->nlmsg_len - NLMSG_LENGTH(sizeof(struct unix_diag_msg)));
 	for (; RTA_OK(a, left); a = RTA_NEXT(a, left))
-		if (a->rta_type == UNIX_DIAG_RQLEN) {
-			rqlen = RTA_DATA(a);
-			return rqlen->udiag_rqueue;
-		}
-	return -1;
+		if (a->rta_type == type)
+			return RTA_DATA(a);
+	return NULL;
 }
 
-static int64_t
-unix_backlog(int fd)
+/* Copy an attribute of a UNIX socket; false: there is no answer. */
+static bool
+unix_diag(int fd, int type, void *value, size_t size)
 {
 	union {
 		struct nlmsghdr header;
 		char bytes[512];
 	} answer;
-	int64_t waiting = -1;
+	const void *found = NULL;
 	struct stat st;
 	ssize_t n;
 	int netlink;
@@ -78,12 +77,14 @@ unix_backlog(int fd)
 	netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK,
 	    NETLINK_SOCK_DIAG);
 	if (netlink == -1)
-		return -1;
+		return false;
 	if (fstat(fd, &st) == 0 && ask(netlink, st.st_ino) == 0 &&
 	    (n = recv(netlink, &answer, sizeof(answer), 0)) > 0)
-		waiting = parse(&answer.header, (size_t)n);
+		found = attribute(&answer.header, (size_t)n, type);
 	fd_close(netlink);
-	return waiting;
+	if (found != NULL)
+		memcpy(value, found, size);
+	return found != NULL;
 }
 
 /*
@@ -91,14 +92,24 @@ unix_backlog(int fd)
  * tells, at least one waits, for the socket is readable.
  */
 int64_t
-source_backlog(int fd)
+diag_backlog(int fd)
 {
 	socklen_t len = offsetof(struct tcp_info, tcpi_sacked);
+	struct unix_diag_rqlen rqlen;
 	struct tcp_info ti;
-	int64_t waiting;
 
 	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len) == 0)
 		return ti.tcpi_unacked;
-	waiting = unix_backlog(fd);
-	return waiting == -1 ? 1 : waiting;
+	if (unix_diag(fd, UNIX_DIAG_RQLEN, &rqlen, sizeof(rqlen)))
+		return rqlen.udiag_rqueue;
+	return 1;
+}
+
+bool
+diag_is_shut_wr(int fd)
+{
+	uint8_t how; /* the kernel's bits: 1 for reading, 2 for writing */
+
+	return unix_diag(fd, UNIX_DIAG_SHUTDOWN, &how, sizeof(how)) &&
+	    (how & 2) != 0;
 }
