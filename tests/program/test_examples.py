@@ -159,11 +159,11 @@ class Program:
         """Not spinning: what is left to report does not burn the CPU."""
         before = self.cpu()
         try:
-            self.p.wait(0.4)
+            self.p.wait(0.5)
         except subprocess.TimeoutExpired:
             pass
         assert self.p.poll() is None
-        assert self.cpu() - before < 0.2
+        assert self.cpu() - before < 0.1
 
     def end(self):
         for c in self.clients:
@@ -385,7 +385,7 @@ def test_out_of_descriptors_waits(start, name, kind):
     server.said("first\n")
     used = {int(fd) for fd in os.listdir(f"/proc/{server.p.pid}/fd")}
     free = min(set(range(len(used) + 1)) - used)
-    resource.prlimit(server.p.pid, resource.RLIMIT_NOFILE, (free, free))
+    resource.prlimit(server.p.pid, resource.RLIMIT_NOFILE, (free, 256))
     late = server.connect(kind)
     late.send(b"late\n")
     if name != "minimal":
@@ -393,7 +393,11 @@ def test_out_of_descriptors_waits(start, name, kind):
     server.at_rest()
     first.send(b"second\n")
     server.said("second\n")
-    first.close()
+    if name == "minimal":
+        first.close()  # it waits for that
+    else:
+        # The shortage ends elsewhere and nothing tells: it looks again.
+        resource.prlimit(server.p.pid, resource.RLIMIT_NOFILE, (256, 256))
     server.said("late\n")
 
 
