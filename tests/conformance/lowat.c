@@ -289,6 +289,23 @@ START_TEST(write_end_is_above_every_threshold)
 }
 END_TEST
 
+/* R-WRITE-02, R-WRITE-07: the peer's half-close is no end here either. */
+START_TEST(half_close_is_below_a_threshold)
+{
+	struct kevent ev;
+	int s[2];
+
+	need(_i);
+	stream_open(_i, s);
+	t_change(s[0], EVFILT_WRITE, EV_ADD, NOTE_LOWAT, INT64_MAX, NULL);
+	ck_assert_int_eq(shutdown(s[1], SHUT_WR), 0);
+	t_quiet();
+	t_change(s[0], EVFILT_WRITE, EV_ADD, NOTE_LOWAT, 1, NULL);
+	t_expect(&ev, s[0], EVFILT_WRITE);
+	ck_assert_int_eq(ev.flags & EV_EOF, 0);
+}
+END_TEST
+
 /* R-WRITE-02, R-REG-19: READ and WRITE have a threshold each. */
 START_TEST(two_thresholds)
 {
@@ -328,6 +345,7 @@ main(void)
 	tcase_add_loop_test(tc, write_threshold, 0, STREAMS);
 	tcase_add_loop_test(tc, write_threshold_is_huge, 0, STREAMS);
 	tcase_add_loop_test(tc, write_end_is_above_every_threshold, 0, STREAMS);
+	tcase_add_loop_test(tc, half_close_is_below_a_threshold, 0, STREAMS);
 	tcase_add_loop_test(tc, two_thresholds, 0, STREAMS);
 	return t_end();
 }
