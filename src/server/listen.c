@@ -1,10 +1,15 @@
 /*
  * Listeners, and the callers that come in.
  *
- * An event of a listener says how many wait; that many are accepted, without
- * a last accept that finds nobody.  Who finds no slot, or has too many
- * connections already, gets the refusal and is closed.  With KQUAY_FULLWAIT
- * the listeners are switched off instead until a slot is free.
+ * To be told how many callers wait would cost a system call or more for each
+ * event, and so would a last accept that finds nobody.  One caller an event
+ * costs neither; the listener's next event brings the next.  Only where
+ * events come in one batch after the other, more are taken at a time, twice
+ * as many each time, until nobody is left (l->burst).
+ *
+ * Who finds no slot, or has too many connections already, gets the refusal
+ * and is closed.  With KQUAY_FULLWAIT the listeners are switched off until a
+ * slot is free.
  *
  * Out of descriptors, the reserve is given up to accept a caller, turn it
  * away and take the reserve back: the backlog empties and nothing spins.
@@ -82,7 +87,8 @@ kquay_listener_new(struct kquay *q, int fd, const char *text)
 	if (l == NULL || (l->text = strdup(text)) == NULL)
 		goto fail;
 	l->fd = fd;
-	EV_SET(&ev, fd, EVFILT_READ, EV_ADD, 0, 0,
+	l->burst = 1;
+	EV_SET(&ev, fd, EVFILT_READ, EV_ADD, KNOTE_NODATA, 0,
 	    (void *)(uintptr_t)TAG_LISTEN);
 	if (kquay_loop_apply(q, &ev) == -1)
 		goto fail;
@@ -122,15 +128,19 @@ void
 kquay_listen_event(struct kquay *q, const struct kevent *ev)
 {
 	struct listener *l;
-	int64_t n;
+	int n;
 
 	STAILQ_FOREACH(l, &q->listeners, next)
 		if (l->fd == (int)ev->ident)
 			break;
 	if (l == NULL)
 		return;
-	n = ev->data < 1 ? 1 : ev->data > ACCEPTMAX ? ACCEPTMAX : ev->data;
-	while (n-- > 0 && l->fd != -1 && !q->full && !q->resting)
+	if (l->last + 1 != q->stat.batches)
+		l->burst = 1;
+	else if (l->burst < ACCEPTMAX)
+		l->burst *= 2;
+	l->last = q->stat.batches;
+	for (n = l->burst; n > 0 && l->fd != -1 && !q->full && !q->resting; n--)
 		if (admit(q, l) == -1)
 			break;
 }
@@ -182,6 +192,7 @@ admit(struct kquay *q, struct listener *l)
 	case GONE:
 		return 0;
 	case NOBODY:
+		l->burst = 1;
 		return -1;
 	case NO_DESCRIPTOR:
 		if (!(q->conf.flags & KQUAY_FULLWAIT) && shed(q, l) == 0)
@@ -311,7 +322,7 @@ enable(struct kquay *q, int flags)
 	STAILQ_FOREACH(l, &q->listeners, next) {
 		if (l->fd == -1)
 			continue;
-		EV_SET(&ev, l->fd, EVFILT_READ, flags, 0, 0,
+		EV_SET(&ev, l->fd, EVFILT_READ, flags, KNOTE_NODATA, 0,
 		    (void *)(uintptr_t)TAG_LISTEN);
 		(void)kquay_loop_change(q, &ev);
 	}

@@ -131,6 +131,8 @@ enum tag {
 struct listener {
 	STAILQ_ENTRY(listener) next;
 	int fd;     /* -1 once the loop is stopping */
+	int burst;  /* callers to take at the next event */
+	uint64_t last; /* batch of the event before */
 	char *text; /* for kquay_listening() */
 	char *path; /* UNIX socket that we made, or NULL */
 	dev_t dev;  /* its file, and who made it */
