@@ -140,17 +140,23 @@ START_TEST(a_closed_queue_leaves_no_descriptor)
 }
 END_TEST
 
+#ifdef __NetBSD__
+typedef size_t count_t;
+#else
+typedef int count_t;
+#endif
+typedef int kevent_fn(int, const struct kevent *, count_t, struct kevent *,
+    count_t, const struct timespec *);
+
 /* R-API-05 */
 START_TEST(kevent_has_its_prototype)
 {
-#ifndef __NetBSD__
-	int (*call)(int, const struct kevent *, int, struct kevent *, int,
-	    const struct timespec *) = kevent;
 	struct timespec zero = { 0, 0 };
 	struct kevent ev;
 
-	ck_assert_int_eq(call(t_kq, NULL, 0, &ev, 1, &zero), 0);
-#endif
+	ck_assert(_Generic(&kevent, kevent_fn * : 1, default : 0));
+	ck_assert(_Generic(&kqueue, int (*)(void) : 1, default : 0));
+	ck_assert_int_eq(kevent(t_kq, NULL, 0, &ev, 1, &zero), 0);
 }
 END_TEST
 
