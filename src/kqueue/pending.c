@@ -62,7 +62,7 @@ static struct held held[LAST_SIGNAL + 1];
 static uint64_t left;    /* atomic: in a signalfd once, so never taken */
 static uint64_t counted; /* atomic: of those left, pending and counted */
 static unsigned int moments;
-static uint64_t verified_at; /* ns */
+static uint64_t verified_at; /* atomic: ns */
 
 /* -- who blocks what
  * ----------------------------------------------------------------- */
@@ -322,17 +322,22 @@ pending_verify(uint64_t set)
 {
 	struct timespec ts;
 	uint64_t mask, now;
+	bool due;
 
 	set &= signals_held();
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
 	now = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+	due =
+	    now - __atomic_load_n(&verified_at, __ATOMIC_RELAXED) >= VERIFY_NS;
+	syscall(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &mask, KERNEL_SIGSET);
+	if (!due && (set & ~mask) == 0)
+		return;
 	signals_lock(&mask);
-	give_back_set(set & ~mask);
-	set &= mask;
-	if (set != 0 && now - verified_at >= VERIFY_NS) {
-		verified_at = now;
-		give_back_set(set & ~survey_threads(set).blocked);
+	if (due) {
+		__atomic_store_n(&verified_at, now, __ATOMIC_RELAXED);
+		mask &= survey_threads(set).blocked;
 	}
+	give_back_set(set & ~mask);
 	signals_unlock(&mask);
 }
 

@@ -55,8 +55,7 @@ uint64_t signals_watched_word;
 static struct watched table[LAST_SIGNAL + 1];
 static struct lock signals_word;
 static pid_t owner;          /* the process whose queues watch */
-static uint32_t watch_epoch; /* grows when the first watch begins or the
-                                last one ends, of any signal */
+static uint32_t watch_epoch; /* odd: a first watch begins or a last one ends */
 static uint32_t plain; /* signals_plain_begin() without its end; the lock */
 
 /* What hook() found since signal_wait_begin(), in this thread. */
@@ -284,7 +283,8 @@ signal_action(int signo, const struct sigaction *action, struct sigaction *old)
 	if (real_sigaction == NULL)
 		find_real();
 	bit = signo < 1 || signo > LAST_SIGNAL ? 0 : signal_bit(signo);
-	watched = (signals_watched() & bit) != 0;
+	watched =
+	    bit != 0 && ((epoch & 1) != 0 || (signals_watched() & bit) != 0);
 	if (!watched) {
 		r = real_sigaction(signo, action, old);
 		if (r == -1 || bit == 0 ||
@@ -508,7 +508,6 @@ watch_first(int signo)
 	if ((error = wake_open(w)) != 0 || uncatchable(signo))
 		return error;
 	__atomic_store_n(&owner, (pid_t)syscall(SYS_getpid), __ATOMIC_SEQ_CST);
-	__atomic_add_fetch(&watch_epoch, 1, __ATOMIC_SEQ_CST);
 	if (real_sigaction(signo, NULL, &action) == -1)
 		return errno;
 	app_set(w, &action);
@@ -526,8 +525,14 @@ signal_watch(int signo)
 	int error = 0;
 
 	signals_lock(&mask);
-	if (w->w_queues == 0)
+	if (w->w_queues == 0) {
+		__atomic_add_fetch(&watch_epoch, 1, __ATOMIC_SEQ_CST);
 		error = watch_first(signo);
+		if (error != 0)
+			__atomic_and_fetch(&signals_watched_word,
+			    ~signal_bit(signo), __ATOMIC_SEQ_CST);
+		__atomic_add_fetch(&watch_epoch, 1, __ATOMIC_SEQ_CST);
+	}
 	if (error == 0)
 		w->w_queues++;
 	signals_unlock(&mask);
@@ -555,6 +560,7 @@ signal_unwatch(int signo)
 		__atomic_store_n(&w->w_owed, 0, __ATOMIC_SEQ_CST);
 		__atomic_and_fetch(&signals_watched_word, ~signal_bit(signo),
 		    __ATOMIC_SEQ_CST);
+		__atomic_add_fetch(&watch_epoch, 1, __ATOMIC_SEQ_CST);
 	}
 	signals_unlock(&mask);
 }
@@ -658,6 +664,6 @@ signal_fork_child(void)
 		w->w_wake = 0;
 		w->w_queues = w->w_owed = 0;
 	}
-	signals_word.l_word = plain = 0;
+	signals_word.l_word = plain = watch_epoch = 0;
 	pending_fork_child();
 }
