@@ -1,0 +1,167 @@
+/*
+ * Addresses to listen on: from text to parts.
+ */
+#include <sys/types.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <errno.h>
+#include <limits.h>
+#include <netdb.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "address.h"
+#include "setting.h"
+
+/* The parsers of the forms: NULL, or what is wrong. */
+static const char *parse_address(struct address *);
+static const char *parse_unix(struct address *, char *);
+static const char *parse_fd(struct address *, char *);
+static const char *parse_tcp(struct address *, char *);
+static const char *check_port(const char *);
+static void address_free(struct address *);
+
+int
+address_list_add(struct address_list *list, const char *text, char *why,
+    size_t whysz)
+{
+	struct address *a;
+	const char *wrong;
+
+	a = calloc(1, sizeof(*a));
+	if (a == NULL) {
+		snprintf(why, whysz, "%s", strerror(errno));
+		return -1;
+	}
+	a->fd = -1;
+	a->text = strdup(text);
+	a->parts = strdup(text);
+	if (a->text == NULL || a->parts == NULL)
+		wrong = strerror(errno);
+	else
+		wrong = parse_address(a);
+	if (wrong != NULL) {
+		snprintf(why, whysz, "'%s': %s", text, wrong);
+		address_free(a);
+		return -1;
+	}
+	TAILQ_INSERT_TAIL(list, a, next);
+	return 0;
+}
+
+static const char *
+parse_address(struct address *a)
+{
+	if (strncmp(a->parts, "unix:", 5) == 0)
+		return parse_unix(a, a->parts + 5);
+	if (strncmp(a->parts, "fd:", 3) == 0)
+		return parse_fd(a, a->parts + 3);
+	return parse_tcp(a, a->parts);
+}
+
+static const char *
+parse_unix(struct address *a, char *path)
+{
+	a->kind = ADDRESS_UNIX;
+	a->path = path;
+	if (*path == '\0')
+		return "the path is missing";
+	if (strlen(path) >= sizeof(((struct sockaddr_un *)0)->sun_path))
+		return "the path is too long for a UNIX socket";
+	return NULL;
+}
+
+static const char *
+parse_fd(struct address *a, char *number)
+{
+	const char *wrong;
+
+	a->kind = ADDRESS_FD;
+	a->fd = (int)strtonum(number, 0, INT_MAX, &wrong);
+	if (wrong != NULL)
+		return "fd: takes the number of a descriptor";
+	return NULL;
+}
+
+static const char *
+parse_tcp(struct address *a, char *host)
+{
+	char *end;
+
+	a->kind = ADDRESS_TCP;
+	if (*host == '[') {
+		host++;
+		end = strchr(host, ']');
+		if (end == NULL)
+			return "the ] is missing";
+		*end++ = '\0';
+		if (*end != ':')
+			return "the port is missing, such as [::1]:8080";
+		if (*host == '\0')
+			return "the address between [ and ] is missing";
+	} else {
+		end = strchr(host, ':');
+		if (end == NULL)
+			return "the port is missing, such as localhost:8080";
+		if (strchr(end + 1, ':') != NULL)
+			return "an IPv6 address takes brackets, such as "
+			       "[::1]:8080";
+	}
+	*end++ = '\0';
+	a->port = end;
+	if (*host != '\0' && strcmp(host, "*") != 0)
+		a->host = host;
+	return check_port(a->port);
+}
+
+static const char *
+check_port(const char *port)
+{
+	const char *wrong;
+
+	if (*port == '\0')
+		return "the port is missing";
+	if (strspn(port, "0123456789") != strlen(port)) {
+		if (getservbyname(port, "tcp") == NULL)
+			return "no such port";
+		return NULL;
+	}
+	(void)strtonum(port, 0, 65535, &wrong);
+	if (wrong != NULL)
+		return "the port is not in 0 to 65535";
+	return NULL;
+}
+
+void
+address_list_print(const struct address_list *list, FILE *out)
+{
+	const struct address *a;
+
+	putc('{', out);
+	TAILQ_FOREACH(a, list, next) {
+		setting_print_quoted(a->text, out);
+		if (TAILQ_NEXT(a, next) != NULL)
+			fputs(", ", out);
+	}
+	putc('}', out);
+}
+
+void
+address_list_free(struct address_list *list)
+{
+	struct address *a;
+
+	while ((a = TAILQ_FIRST(list)) != NULL) {
+		TAILQ_REMOVE(list, a, next);
+		address_free(a);
+	}
+}
+
+static void
+address_free(struct address *a)
+{
+	free(a->parts);
+	free(a->text);
+	free(a);
+}

@@ -1,0 +1,68 @@
+/*
+ * The limit of descriptors.
+ */
+#include <sys/types.h>
+#include <sys/resource.h>
+
+#include <err.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "descriptors.h"
+
+/* What is open besides: for the program, a service, an address of it. */
+#define OF_PROGRAM 16
+#define OF_SERVICE 8
+#define OF_ADDRESS 4
+
+static void tell(uintmax_t, uintmax_t, uintmax_t);
+
+int
+descriptors_raise(const struct service_conf_list *list)
+{
+	const struct service_conf *conf;
+	const struct address *a;
+	struct rlimit limit;
+	uint64_t connections = 0, others = OF_PROGRAM;
+
+	TAILQ_FOREACH(conf, list, next) {
+		connections += conf->max_connections;
+		others += OF_SERVICE;
+		TAILQ_FOREACH(a, &conf->listen, next)
+			others += OF_ADDRESS;
+	}
+	if (getrlimit(RLIMIT_NOFILE, &limit) == -1) {
+		warn("RLIMIT_NOFILE");
+		return -1;
+	}
+	if (limit.rlim_cur != limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		/* What matters is what it is then. */
+		(void)setrlimit(RLIMIT_NOFILE, &limit);
+		if (getrlimit(RLIMIT_NOFILE, &limit) == -1) {
+			warn("RLIMIT_NOFILE");
+			return -1;
+		}
+	}
+	if (limit.rlim_cur == RLIM_INFINITY ||
+	    connections + others <= limit.rlim_cur)
+		return 0;
+	tell(connections, others, limit.rlim_cur);
+	return -1;
+}
+
+static void
+tell(uintmax_t connections, uintmax_t others, uintmax_t limit)
+{
+	char lower[64] = "";
+
+	if (limit > others)
+		snprintf(lower, sizeof(lower),
+		    "lower max-connections to %ju "
+		    "in all, or ",
+		    limit - others);
+	warnx("%ju connections take %ju descriptors, and the limit is %ju: "
+	      "%sraise the limit (ulimit -n %ju)",
+	    connections, connections + others, limit, lower,
+	    connections + others);
+}

@@ -1,0 +1,226 @@
+/*
+ * The table of handlers, the settings that all of them have, and a service's
+ * configuration.
+ */
+#include <sys/types.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "service.h"
+
+#define OFFSET(member) offsetof(struct service_conf, member)
+#define MAX_TIME 2073600000 /* ms in 24 days: an int holds no 25 */
+
+static const char *const when_full_names[] = { "refuse", "wait", NULL };
+
+static const struct setting common_settings[] = {
+	{ .name = "listen",
+	    .letter = 'l',
+	    .type = SETTING_LISTEN,
+	    .offset = OFFSET(listen),
+	    .arg = "ADDRESS",
+	    .help = "listen there; may be given more than once" },
+	{ .name = "max-connections",
+	    .letter = 'n',
+	    .type = SETTING_COUNT,
+	    .offset = OFFSET(max_connections),
+	    .min = 1,
+	    .max = 10000000,
+	    .def = "1000",
+	    .arg = "N",
+	    .help = "serve so many at once" },
+	{ .name = "max-per-source",
+	    .letter = 's',
+	    .type = SETTING_COUNT,
+	    .offset = OFFSET(max_per_source),
+	    .min = 1,
+	    .max = 10000000,
+	    .none = 1,
+	    .def = "none",
+	    .arg = "N",
+	    .help = "and so many of one address" },
+	{ .name = "when-full",
+	    .type = SETTING_CHOICE,
+	    .offset = OFFSET(when_full),
+	    .min = FULL_REFUSE,
+	    .max = FULL_WAIT,
+	    .choices = when_full_names,
+	    .def = "refuse",
+	    .arg = "refuse|wait",
+	    .help = "what becomes of one too many" },
+	{ .name = "refusal",
+	    .type = SETTING_TEXT,
+	    .offset = OFFSET(refusal),
+	    .def = "",
+	    .arg = "TEXT",
+	    .help = "line for who is refused; \"\": none" },
+	{ .name = "idle-timeout",
+	    .letter = 't',
+	    .type = SETTING_TIME,
+	    .offset = OFFSET(idle_ms),
+	    .min = 1,
+	    .max = MAX_TIME,
+	    .none = 1,
+	    .def = "none",
+	    .arg = "TIME",
+	    .help = "close after no byte either way for so long" },
+	{ .name = "life-timeout",
+	    .type = SETTING_TIME,
+	    .offset = OFFSET(life_ms),
+	    .min = 1,
+	    .max = MAX_TIME,
+	    .none = 1,
+	    .def = "none",
+	    .arg = "TIME",
+	    .help = "close so long after the beginning" },
+	{ .name = "linger",
+	    .type = SETTING_TIME,
+	    .offset = OFFSET(linger_ms),
+	    .min = 1,
+	    .max = MAX_TIME,
+	    .none = 1,
+	    .def = "5s",
+	    .arg = "TIME",
+	    .help = "wait so long for output to leave at the end" },
+	{ .name = "mode",
+	    .letter = 'm',
+	    .type = SETTING_MODE,
+	    .offset = OFFSET(mode),
+	    .max = 0777,
+	    .def = "0600",
+	    .arg = "MODE",
+	    .help = "permissions of UNIX sockets" },
+	{ .name = NULL }
+};
+#define NCOMMON (sizeof(common_settings) / sizeof(common_settings[0]) - 1)
+
+static const struct setting *find_in(const struct setting *, const char *);
+
+const struct service_handler *const service_handlers[] = { &service_chat,
+	&service_echo, &service_discard, NULL };
+
+const struct service_handler *
+service_handler_find(const char *name)
+{
+	int i;
+
+	for (i = 0; service_handlers[i] != NULL; i++)
+		if (strcmp(service_handlers[i]->name, name) == 0)
+			return service_handlers[i];
+	return NULL;
+}
+
+const char *
+service_handler_names(char *buf, size_t size)
+{
+	int i;
+
+	*buf = '\0';
+	for (i = 0; service_handlers[i] != NULL; i++) {
+		if (i > 0)
+			strlcat(buf, ", ", size);
+		strlcat(buf, service_handlers[i]->name, size);
+	}
+	return buf;
+}
+
+const struct setting *
+service_setting(const struct service_handler *handler, size_t i)
+{
+	const struct setting *s;
+
+	if (i < NCOMMON) {
+		s = find_in(handler->settings, common_settings[i].name);
+		return s != NULL ? s : &common_settings[i];
+	}
+	i -= NCOMMON;
+	for (s = handler->settings; s->name != NULL; s++)
+		if (find_in(common_settings, s->name) == NULL && i-- == 0)
+			return s;
+	return NULL;
+}
+
+const struct setting *
+service_setting_find(const struct service_handler *handler, const char *name)
+{
+	const struct setting *s;
+
+	s = find_in(handler->settings, name);
+	return s != NULL ? s : find_in(common_settings, name);
+}
+
+static const struct setting *
+find_in(const struct setting *table, const char *name)
+{
+	for (; table->name != NULL; table++)
+		if (strcmp(table->name, name) == 0)
+			return table;
+	return NULL;
+}
+
+struct service_conf *
+service_conf_new(const struct service_handler *handler, const char *name)
+{
+	const struct setting *s;
+	struct service_conf *conf;
+	char why[256];
+	size_t i;
+
+	conf = calloc(1, handler->confsz);
+	if (conf == NULL)
+		return NULL;
+	conf->handler = handler;
+	TAILQ_INIT(&conf->listen);
+	conf->name = strdup(name);
+	if (conf->name == NULL)
+		goto fail;
+	for (i = 0; (s = service_setting(handler, i)) != NULL; i++)
+		if (s->def != NULL &&
+		    setting_parse(s, conf, s->def, why, sizeof(why)) == -1)
+			goto fail;
+	return conf;
+
+fail:
+	service_conf_free(conf);
+	errno = ENOMEM;
+	return NULL;
+}
+
+void
+service_conf_free(struct service_conf *conf)
+{
+	const struct setting *s;
+	size_t i;
+
+	if (conf == NULL)
+		return;
+	for (i = 0; (s = service_setting(conf->handler, i)) != NULL; i++)
+		setting_free(s, conf);
+	free(conf->name);
+	free(conf);
+}
+
+int
+service_conf_check(const struct service_conf *conf, char *why, size_t whysz)
+{
+	if (TAILQ_EMPTY(&conf->listen)) {
+		snprintf(why, whysz, "listen: is missing");
+		return -1;
+	}
+	if (conf->handler->check == NULL)
+		return 0;
+	return conf->handler->check(conf, why, whysz);
+}
+
+void
+service_conf_list_free(struct service_conf_list *list)
+{
+	struct service_conf *conf;
+
+	while ((conf = TAILQ_FIRST(list)) != NULL) {
+		TAILQ_REMOVE(list, conf, next);
+		service_conf_free(conf);
+	}
+}

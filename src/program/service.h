@@ -1,0 +1,93 @@
+/*
+ * Services: what a listener leads to.  A service is a handler (chat, echo,
+ * ...), its configuration, and once it is open one kquay of its own, so that
+ * limits and connections are the service's alone.
+ *
+ * To add a handler: write service_NAME.c with its struct kquay_ops, the
+ * table of its own settings and a struct service_handler, and name that in
+ * the list in service.c.
+ */
+#ifndef KQUAY_SERVICE_H
+#define KQUAY_SERVICE_H
+
+#include <sys/types.h>
+#include <sys/queue.h>
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "address.h"
+#include "setting.h"
+
+struct kquay;
+struct kquay_ops;
+
+enum when_full { FULL_REFUSE, FULL_WAIT };
+
+/* The settings that every handler has; a handler's own follow this. */
+struct service_conf {
+	TAILQ_ENTRY(service_conf) next;
+	const struct service_handler *handler;
+	char *name;
+	struct address_list listen;
+	mode_t mode;
+	uint32_t max_connections;
+	uint32_t max_per_source;
+	uint32_t max_line;   /* 0: the library's */
+	uint32_t max_output; /* 0: the library's */
+	int when_full;       /* enum when_full */
+	int idle_ms, life_ms, linger_ms;
+	char *refusal;
+};
+
+TAILQ_HEAD(service_conf_list, service_conf);
+
+struct service_handler {
+	const char *name;
+	const char *help; /* one line, no full stop */
+	const struct kquay_ops *ops;
+	const struct setting *settings; /* its own, before the common ones */
+	size_t confsz;                  /* of its configuration structure */
+	/* What single settings cannot show: 0, or -1 and why.  May be NULL. */
+	int (*check)(const struct service_conf *conf, char *why, size_t whysz);
+};
+
+/* All handlers, ended by NULL. */
+extern const struct service_handler *const service_handlers[];
+extern const struct service_handler service_chat;
+extern const struct service_handler service_echo;
+extern const struct service_handler service_discard;
+
+/* NULL if there is none of that name. */
+const struct service_handler *service_handler_find(const char *name);
+
+/* Fill in buf with all their names, "chat, echo, ...", and return it. */
+const char *service_handler_names(char *buf, size_t size);
+
+/*
+ * The settings of a handler, counted from 0; NULL is the end.  The common
+ * ones come first, a handler's own of the same name in their place.
+ */
+const struct setting *service_setting(const struct service_handler *handler,
+    size_t i);
+
+/* The setting of that name, or NULL. */
+const struct setting *service_setting_find(const struct service_handler
+					       *handler,
+    const char *name);
+
+/* A configuration with every default; NULL with errno set. */
+struct service_conf *service_conf_new(const struct service_handler *handler,
+    const char *name);
+void service_conf_free(struct service_conf *conf);
+
+/* Is it complete, and does it agree with itself?  0, or -1 and why. */
+int service_conf_check(const struct service_conf *conf, char *why,
+    size_t whysz);
+
+/* The configuration of the running service that has this loop. */
+const struct service_conf *service_conf_of(const struct kquay *q);
+
+void service_conf_list_free(struct service_conf_list *list);
+
+#endif

@@ -1,0 +1,60 @@
+/*
+ * Settings: one table row describes a setting once, for the command line
+ * (--name VALUE), for the configuration file (name = VALUE), for --help and
+ * for `kquay check -v`.
+ *
+ * A row points by offset into a configuration: the structure of a service's
+ * handler, which begins with struct service_conf (service.h).
+ */
+#ifndef KQUAY_SETTING_H
+#define KQUAY_SETTING_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* The type of a setting, and of the member it fills. */
+enum setting_type {
+	SETTING_COUNT,  /* uint32_t; none: 0 */
+	SETTING_TIME,   /* int, milliseconds; none: -1 */
+	SETTING_SIZE,   /* uint32_t, bytes; none: 0 */
+	SETTING_TEXT,   /* char *, the configuration's own copy */
+	SETTING_MODE,   /* mode_t */
+	SETTING_CHOICE, /* int, index into choices */
+	SETTING_LISTEN  /* struct address_list, one more for each value */
+};
+
+struct setting {
+	const char *name;
+	int letter; /* -x on the command line; 0: none */
+	enum setting_type type;
+	size_t offset;
+	int64_t min, max;           /* both included; TIME in milliseconds */
+	int none;                   /* "none" is a value, too: no limit */
+	const char *const *choices; /* CHOICE: ended by NULL */
+	const char *def;  /* as one would write it; NULL: must be given */
+	const char *arg;  /* the value's name in --help */
+	const char *help; /* one line, no full stop */
+};
+
+/*
+ * Store text, the value of a setting, in conf.  Returns 0; or -1 with the
+ * reason in why, a phrase that begins with the setting's name, and conf as
+ * it was.
+ */
+int setting_parse(const struct setting *setting, void *conf, const char *text,
+    char *why, size_t whysz);
+
+/*
+ * Write what conf holds, as one would write it in the file, with the quotes
+ * that this takes; setting_parse() of it stores the same.
+ */
+void setting_print(const struct setting *setting, const void *conf, FILE *out);
+
+/* Write text as a quoted string of the configuration file. */
+void setting_print_quoted(const char *text, FILE *out);
+
+/* Free what setting_parse() has stored in conf. */
+void setting_free(const struct setting *setting, void *conf);
+
+#endif

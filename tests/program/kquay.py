@@ -1,0 +1,222 @@
+"""A real kquay and real clients, for the tests of the program.
+
+KQUAY names the program.  Every wait is for a fact, with a deadline.
+"""
+
+import contextlib
+import os
+import pathlib
+import select
+import signal
+import socket
+import subprocess
+import time
+
+KQUAY = os.environ["KQUAY"]
+DEADLINE = float(os.environ.get("KQUAY_DEADLINE", "20"))
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+
+USAGE = 64
+CONFIG = 78
+
+# Rows that most tests run on.
+FAMILIES = ("tcp4", "tcp6", "unix")
+
+
+def until(fact, what):
+    """Wait for fact() to be true; it is returned."""
+    end = time.monotonic() + DEADLINE
+    while True:
+        value = fact()
+        if value:
+            return value
+        assert time.monotonic() < end, f"not within {DEADLINE} s: {what}"
+        time.sleep(0.005)
+
+
+def has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as s:
+            s.bind(("::1", 0))
+        return True
+    except OSError:
+        return False
+
+
+def address(family, tmp_path):
+    """What to give to -l."""
+    return {
+        "tcp4": "127.0.0.1:0",
+        "tcp6": "[::1]:0",
+        "unix": f"unix:{tmp_path}/s",
+    }[family]
+
+
+def once(*args, **kwargs):
+    """Run kquay to its end."""
+    return subprocess.run([KQUAY, *args], capture_output=True, text=True,
+                          timeout=DEADLINE, stdin=subprocess.DEVNULL,
+                          check=False, **kwargs)
+
+
+def connect(where, source=None):
+    """A client of `listening on WHERE`."""
+    if where.startswith("unix:"):
+        s = socket.socket(socket.AF_UNIX)
+        to = where[5:]
+    else:
+        host, port = where.rsplit(":", 1)
+        v6 = host.startswith("[")
+        s = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET)
+        to = (host.strip("[]"), int(port))
+    s.settimeout(DEADLINE)
+    if source:
+        s.bind((source, 0))
+    try:
+        s.connect(to)
+    except OSError:
+        s.close()
+        raise
+    return s
+
+
+class Client:
+    def __init__(self, where, source=None):
+        self.s = connect(where, source)
+        self.buffer = b""
+
+    def send(self, text):
+        self.s.sendall(text.encode() if isinstance(text, str) else text)
+
+    def line(self):
+        """The next line, without its end; None at the end of the stream."""
+        while b"\n" not in self.buffer:
+            part = self.s.recv(65536)
+            if not part:
+                assert self.buffer == b"", self.buffer
+                return None
+            self.buffer += part
+        line, self.buffer = self.buffer.split(b"\n", 1)
+        return line.decode()
+
+    def rest(self):
+        """All that comes before the end of the stream."""
+        parts = [self.buffer]
+        self.buffer = b""
+        while part := self.s.recv(65536):
+            parts.append(part)
+        return b"".join(parts)
+
+    def drain(self):
+        """As rest(), and a reset is an end, too."""
+        parts = [self.buffer]
+        self.buffer = b""
+        try:
+            while part := self.s.recv(65536):
+                parts.append(part)
+        except ConnectionResetError:
+            pass
+        return b"".join(parts)
+
+    def done(self):
+        self.s.shutdown(socket.SHUT_WR)
+
+    def name(self):
+        """How the server names this one: kquay_peer()."""
+        if self.s.family == socket.AF_UNIX:
+            return f"unix:{os.getuid()}/{os.getpid()}"
+        host, port = self.s.getsockname()[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def closed(self):
+        """Nothing comes but the end of the stream."""
+        return self.drain() == b""
+
+    def close(self):
+        self.s.close()
+
+
+class Kquay:
+    """A running kquay that is ready; ends with SIGTERM and exit 0."""
+
+    def __init__(self, *args, **kwargs):
+        self.p = subprocess.Popen([KQUAY, *args], stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, **kwargs)
+        self.clients = []
+        self.listening = []
+        try:
+            self.wait_ready()
+        except BaseException:
+            self.kill()
+            raise
+
+    def wait_ready(self):
+        """Exactly `listening on WHERE` for each socket, then `ready`."""
+        end = time.monotonic() + DEADLINE
+        out = b""
+        while not out.endswith(b"ready\n"):
+            left = end - time.monotonic()
+            assert select.select([self.p.stdout], [], [], max(left, 0))[0], out
+            part = os.read(self.p.stdout.fileno(), 4096)
+            assert part, self.p.stderr.read().decode()
+            out += part
+        lines = out.decode().splitlines()
+        for line in lines[:-1]:
+            assert line.startswith("listening on "), line
+            self.listening.append(line[len("listening on "):])
+
+    @property
+    def where(self):
+        assert len(self.listening) == 1, self.listening
+        return self.listening[0]
+
+    def client(self, where=None, source=None):
+        c = Client(where or self.where, source)
+        self.clients.append(c)
+        return c
+
+    def signal(self, number=signal.SIGTERM):
+        self.p.send_signal(number)
+
+    def wait(self):
+        """(exit status, standard error)"""
+        _, errors = self.p.communicate(timeout=DEADLINE)
+        return self.p.returncode, errors.decode()
+
+    def stop(self):
+        for c in self.clients:
+            c.close()
+        self.signal()
+        assert self.wait() == (0, "")
+
+    def rss(self):
+        """Resident memory in bytes."""
+        with open(f"/proc/{self.p.pid}/statm", encoding="ascii") as f:
+            return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def cpu(self):
+        """Seconds used."""
+        with open(f"/proc/{self.p.pid}/stat", encoding="ascii") as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def kill(self):
+        for c in self.clients:
+            c.close()
+        if self.p.poll() is None:
+            self.p.kill()
+        self.p.communicate()
+
+
+@contextlib.contextmanager
+def running(*args, **kwargs):
+    """A kquay for the time of a block, ended and checked after it."""
+    k = Kquay(*args, **kwargs)
+    try:
+        yield k
+        if k.p.returncode is None:
+            k.stop()
+    finally:
+        k.kill()

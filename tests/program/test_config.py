@@ -1,0 +1,146 @@
+"""kquay check: what it accepts, what it refuses, and where.
+
+conf/NAME.conf and conf/NAME.ok are a pair: a file, and what `kquay check -v`
+says of it.  With KQUAY_UPDATE in the environment the .ok files are written
+instead of compared; read the difference before you keep it.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import textwrap
+
+import pytest
+
+from kquay import CONFIG, ROOT, once
+
+HERE = pathlib.Path(__file__).parent
+PAIRS = sorted((HERE / "conf").glob("*.conf"))
+EXAMPLES = sorted((ROOT / "examples").glob("*.conf"))
+MANUALS = [ROOT / "man" / "kquay.conf.5", ROOT / "man" / "kquay.8"]
+
+
+def check(path, *options):
+    path = pathlib.Path(path)
+    return once("check", *options, "-c", path.name, cwd=path.parent,
+                env={**os.environ, "KQUAY_SET": "a variable"})
+
+
+@pytest.mark.parametrize("path", PAIRS, ids=lambda p: p.stem)
+def test_pair(path):
+    r = check(path, "-v")
+    got = f"exit {r.returncode}\n{r.stdout}{r.stderr}"
+    ok = path.with_suffix(".ok")
+    if "KQUAY_UPDATE" in os.environ:
+        ok.write_text(got)
+    assert got == ok.read_text()
+    assert r.returncode == (CONFIG if path.stem.startswith("bad_") else 0)
+    assert (r.stdout == "") == (r.returncode != 0)
+
+
+@pytest.mark.parametrize("path", [p for p in PAIRS + EXAMPLES
+                                  if not p.stem.startswith("bad_")],
+                         ids=lambda p: p.stem)
+def test_printed_reads_the_same(path, tmp_path):
+    """What check -v prints is a file with the same settings."""
+    first = check(path, "-v").stdout
+    (tmp_path / "again.conf").write_text(first)
+    assert check(tmp_path / "again.conf", "-v").stdout == first
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+def test_examples(path):
+    r = check(path)
+    assert (r.returncode, r.stdout, r.stderr) == (0, "", "")
+
+
+def displays(manual):
+    """The literal displays of a manual page, as text."""
+    for text in re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed", manual.read_text(),
+                           re.M | re.S):
+        yield text.replace(r"\e", "\\").replace(r"\(dq", '"')
+
+
+def test_manual_examples(tmp_path):
+    """Every configuration that a manual shows is a good one."""
+    found = 0
+    for manual in MANUALS:
+        for text in displays(manual):
+            if not text.startswith("service ") or "SETTING" in text:
+                continue
+            found += 1
+            (tmp_path / "m.conf").write_text(text)
+            r = check(tmp_path / "m.conf")
+            assert (r.returncode, r.stderr) == (0, ""), text
+    assert found >= 3
+
+
+def handlers():
+    return re.findall(r"^  (\w+) ", once("serve", "--help").stdout, re.M)
+
+
+def test_manual_has_every_setting():
+    """What --help lists and no more: settings, letters, defaults, handlers."""
+    conf = (ROOT / "man" / "kquay.conf.5").read_text()
+    page = (ROOT / "man" / "kquay.8").read_text()
+    settings = {"handler"}
+    for handler in handlers():
+        assert f".Ss {handler}\n" in conf
+        assert f".Cm {handler} " in page
+        out = once("serve", handler, "--help").stdout
+        for letter, name in re.findall(r"^  (-\w, |    )--([\w-]+) ", out, re.M):
+            settings.add(name)
+            option = f"Fl {letter[1]} , Fl Fl {name}" if letter.strip() \
+                else f"Fl {name}"
+            assert option in page, f"kquay.8: {option}"
+    assert settings == set(re.findall(r"^\.It Ic ([\w-]+) =", conf, re.M))
+
+
+def test_config_and_command_line_agree(tmp_path):
+    """A setting says the same in the file and as an option."""
+    out = once("serve", "chat", "--help").stdout
+    for name in re.findall(r"--([\w-]+) [A-Za-z]", out):
+        (tmp_path / "a.conf").write_text(textwrap.dedent(f"""\
+            service "chat" {{
+                handler = chat
+                listen = "localhost:1"
+                {name} = "\\001"
+            }}
+            """))
+        from_file = check(tmp_path / "a.conf").stderr
+        from_option = once("serve", "chat", f"--{name}", "\001").stderr \
+            if name not in ("welcome", "refusal") else ""
+        assert from_file.replace("a.conf:4: ", "") == \
+            from_option.replace("kquay: ", ""), name
+
+
+def test_check_opens_nothing(tmp_path):
+    (tmp_path / "a.conf").write_text(
+        'service a { handler = echo listen = {"unix:s", "no.such.invalid:1"} '
+        "max-connections = 10000000 }")
+    assert check(tmp_path / "a.conf").returncode == 0
+    assert os.listdir(tmp_path) == ["a.conf"]
+
+
+def test_long_and_binary_files(tmp_path):
+    many = "".join(f'service "s{n}" {{ handler = echo listen = ":{n}" }}\n'
+                   for n in range(1, 3000))
+    (tmp_path / "a.conf").write_text(many)
+    assert check(tmp_path / "a.conf").returncode == 0
+    (tmp_path / "a.conf").write_text(many + "oops = 1\n")
+    r = check(tmp_path / "a.conf")
+    assert r.stderr == "a.conf:3000: no such setting 'oops'\n"
+    (tmp_path / "a.conf").write_bytes(b"service\0")
+    r = check(tmp_path / "a.conf")
+    assert (r.returncode, r.stderr) == \
+        (CONFIG, "kquay: a.conf: holds a NUL byte\n")
+
+
+@pytest.mark.skipif(shutil.which("mandoc") is None, reason="there is no mandoc")
+@pytest.mark.parametrize("manual", MANUALS, ids=lambda p: p.name)
+def test_mandoc(manual):
+    r = subprocess.run(["mandoc", "-Tlint", "-Wwarning", manual],
+                       capture_output=True, text=True, check=False)
+    assert (r.returncode, r.stdout) == (0, "")
