@@ -292,17 +292,22 @@ END_TEST
 /* R-WRITE-02, R-WRITE-07: the peer's half-close is no end here either. */
 START_TEST(half_close_is_below_a_threshold)
 {
-	struct kevent ev;
+	struct kevent ev[2];
 	int s[2];
 
 	need(_i);
 	stream_open(_i, s);
 	t_change(s[0], EVFILT_WRITE, EV_ADD, NOTE_LOWAT, INT64_MAX, NULL);
+	t_add(s[0], EVFILT_READ, 0);
 	ck_assert_int_eq(shutdown(s[1], SHUT_WR), 0);
+	t_expect_until(&ev[0], s[0], EVFILT_READ, ev[0].flags & EV_EOF);
+	ck_assert_int_eq(t_get(t_kq, ev, 2, T_QUIET_MS), 1);
+	ck_assert_int_eq(ev[0].filter, EVFILT_READ);
+	t_delete(s[0], EVFILT_READ);
 	t_quiet();
 	t_change(s[0], EVFILT_WRITE, EV_ADD, NOTE_LOWAT, 1, NULL);
-	t_expect(&ev, s[0], EVFILT_WRITE);
-	ck_assert_int_eq(ev.flags & EV_EOF, 0);
+	t_expect(&ev[0], s[0], EVFILT_WRITE);
+	ck_assert_int_eq(ev[0].flags & EV_EOF, 0);
 }
 END_TEST
 

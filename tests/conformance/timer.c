@@ -174,6 +174,29 @@ START_TEST(fine_oneshots)
 }
 END_TEST
 
+/* R-TIMER-21: a timer that is soon after another is not taken with it. */
+START_TEST(close_neighbours)
+{
+	enum { MANY = 200 };
+	struct kevent ev[MANY];
+	int64_t start[MANY];
+	int i, n, got;
+
+	for (i = 0; i < MANY; i++) {
+		start[i] = t_now();
+		set_timer((uintptr_t)i, EV_ONESHOT, NOTE_USECONDS,
+		    5000 + i * 100);
+	}
+	for (got = 0; got < MANY; got += n) {
+		n = t_get(t_kq, ev, MANY, T_DEADLINE_MS);
+		ck_assert_int_gt(n, 0);
+		for (i = 0; i < n; i++)
+			ck_assert_int_ge(t_now() - start[ev[i].ident],
+			    (5000 + (int64_t)ev[i].ident * 100) * 1000);
+	}
+}
+END_TEST
+
 /* -- what is refused, and the ends of the range ---------------------------- */
 
 /* R-TIMER-05: more than one unit, or an unknown bit. */
@@ -374,6 +397,17 @@ START_TEST(readd_starts_anew)
 	set_timer(1, 0, NOTE_MSECONDS, 10);
 	t_expect(&ev, 1, EVFILT_TIMER);
 	ck_assert_int_ge(t_now() - start, 10 * MS);
+}
+END_TEST
+
+/* R-TIMER-14: ... also what it has noticed already, but not returned. */
+START_TEST(readd_forgets_what_is_pending)
+{
+	set_timer(1, EV_DISABLE, NOTE_MSECONDS, 1);
+	t_pause(5);
+	t_none();
+	set_timer(1, EV_ENABLE, NOTE_SECONDS, 1000);
+	t_quiet();
 }
 END_TEST
 
@@ -719,6 +753,7 @@ main(void)
 	tcase_add_test(tc, missed_periods_are_counted);
 	tcase_add_loop_test(tc, fine_periods, 0, 2);
 	tcase_add_test(tc, fine_oneshots);
+	tcase_add_test(tc, close_neighbours);
 
 	tcase_add_test(tc, unknown_notes_are_refused);
 	tcase_add_test(tc, negative_is_refused);
@@ -736,6 +771,7 @@ main(void)
 #endif
 
 	tcase_add_test(tc, readd_starts_anew);
+	tcase_add_test(tc, readd_forgets_what_is_pending);
 	tcase_add_test(tc, readd_keeps_the_mode);
 	tcase_add_test(tc, readd_with_bad_data_fails);
 	tcase_add_test(tc, readd_changes_the_clock);

@@ -243,6 +243,24 @@ START_TEST(earlier_shutdown_of_writing_is_the_end)
 }
 END_TEST
 
+/* R-WRITE-05: ... and when the peer has answered it, ... */
+START_TEST(answered_shutdown_of_writing_is_the_end)
+{
+	struct kevent ev;
+	int s[2];
+
+	need(_i);
+	stream_open(_i, s);
+	ck_assert_int_eq(shutdown(s[0], SHUT_WR), 0);
+	t_until(read(s[1], &(char){ 0 }, 1) == 0);
+	t_put(s[1], 1);
+	t_until(read(s[0], &(char){ 0 }, 1) == 1);
+	t_add(s[0], EVFILT_WRITE, 0);
+	t_expect(&ev, s[0], EVFILT_WRITE);
+	ck_assert_int_ne(ev.flags & EV_EOF, 0);
+}
+END_TEST
+
 /* R-WRITE-05: ... also of a socket that is full, and not for READ. */
 START_TEST(shutdown_of_a_full_socket)
 {
@@ -304,6 +322,25 @@ START_TEST(shutdown_of_a_duplicate)
 	ck_assert_int_eq(shutdown(copy, SHUT_WR), 0);
 	t_expect(&ev, s[0], EVFILT_WRITE);
 	ck_assert_int_ne(ev.flags & EV_EOF, 0);
+}
+END_TEST
+
+/* R-WRITE-05: our own shutdown(SHUT_RD) is nothing to our writing. */
+START_TEST(own_shutdown_of_reading_is_not_the_end)
+{
+	struct kevent ev;
+	int s[2];
+
+	need(_i);
+	stream_open(_i, s);
+	ck_assert_int_eq(shutdown(s[0], SHUT_RD), 0);
+	t_add(s[0], EVFILT_WRITE, 0);
+	t_expect(&ev, s[0], EVFILT_WRITE);
+	ck_assert_int_eq(ev.flags & EV_EOF, 0);
+	t_put(s[0], 1);
+	ck_assert_int_eq(shutdown(s[0], SHUT_RD), 0);
+	t_expect(&ev, s[0], EVFILT_WRITE);
+	ck_assert_int_eq(ev.flags & EV_EOF, 0);
 }
 END_TEST
 
@@ -624,6 +661,10 @@ main(void)
 
 	tcase_add_loop_test(tc, own_shutdown_of_writing_is_the_end, 0, STREAMS);
 	tcase_add_loop_test(tc, earlier_shutdown_of_writing_is_the_end, 0,
+	    STREAMS);
+	tcase_add_loop_test(tc, answered_shutdown_of_writing_is_the_end, 0,
+	    STREAMS);
+	tcase_add_loop_test(tc, own_shutdown_of_reading_is_not_the_end, 0,
 	    STREAMS);
 	tcase_add_loop_test(tc, shutdown_of_a_full_socket, 0, STREAMS);
 	tcase_add_loop_test(tc, shutdown_ends_a_wait, 0, STREAMS);
