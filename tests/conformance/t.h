@@ -2,7 +2,8 @@
  * What the conformance tests share.  The tests know kqueue(2) only through
  * <sys/event.h>, and use libc and Check, so that they also build on a BSD:
  *
- *	cc -pthread read.c t.c family.c signals.c $(pkg-config --cflags --libs check)
+ *	cc -pthread read.c t.c family.c signals.c \
+ *	    $(pkg-config --cflags --libs check)
  *
  * The comment right above a START_TEST names the rules of
  * docs/kqueue-rules.md that it checks; tools/rules counts them.
