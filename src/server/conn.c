@@ -177,7 +177,7 @@ change(struct kquay_conn *c, int filter, int flags)
 
 	EV_SET(&ev, c->fd, filter, flags, KNOTE_NODATA, 0,
 	    (void *)(uintptr_t)c->id);
-	c->flags |= C_CHANGES;
+	c->changed = c->q->list;
 	if (kquay_loop_change(c->q, &ev) == -1 && !(flags & EV_DELETE))
 		kquay_conn_end(c, KQUAY_ERROR, errno);
 }
@@ -431,7 +431,7 @@ release(struct kquay_conn *c)
 	static const struct linger reset = { .l_onoff = 1, .l_linger = 0 };
 	struct kquay *q = c->q;
 
-	if (c->flags & C_CHANGES)
+	if (c->changed == q->list)
 		kquay_loop_forget(q, c);
 	if ((c->flags & (C_RESET | C_SOCKET)) == (C_RESET | C_SOCKET))
 		setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));

@@ -45,6 +45,7 @@ kquay_new(const struct kquay_ops *ops, const struct kquay_conf *conf)
 	if (q == NULL)
 		return NULL;
 	q->kq = q->reserve = -1;
+	q->list = 1;
 	STAILQ_INIT(&q->listeners);
 	STAILQ_INIT(&q->posts);
 	RB_INIT(&q->watches);
@@ -241,6 +242,7 @@ kquay_loop_clock(struct kquay *q)
 
 	now = q->sys.now != NULL ? q->sys.now() : kquay_os_now();
 	q->tick = (uint32_t)((now - q->epoch) / TICK_MS);
+	q->phase = (uint32_t)((now - q->epoch) % TICK_MS);
 }
 
 /* Copy *conf with the defaults filled in. */
@@ -383,6 +385,7 @@ collect(struct kquay *q, int ms)
 		n = 0;
 	}
 	q->nchanges = 0;
+	q->list++;
 	return n;
 }
 
@@ -404,7 +407,7 @@ next_due(struct kquay *q)
 	if (!have)
 		return -1;
 	kquay_loop_clock(q);
-	ms = (int64_t)(int32_t)(tick - q->tick) * TICK_MS;
+	ms = (int64_t)(int32_t)(tick - q->tick) * TICK_MS - q->phase;
 	return ms < 0 ? 0 : ms > INT_MAX ? INT_MAX : (int)ms;
 }
 

@@ -62,9 +62,8 @@ enum conn_flag {
 	C_ADDED = 0x100,    /* the READ knote exists */
 	C_READ = 0x200,     /* and is enabled */
 	C_WRITE = 0x400,    /* the WRITE knote exists */
-	C_CHANGES = 0x800,  /* the change list may name it */
-	C_COUNTED = 0x1000, /* in the table of peer addresses */
-	C_RESET = 0x2000,   /* close with a reset */
+	C_COUNTED = 0x800, /* in the table of peer addresses */
+	C_RESET = 0x1000,  /* close with a reset */
 	C_BLOCKED = C_PAUSED | C_CHOKED
 };
 
@@ -113,6 +112,7 @@ struct kquay_conn {
 	uint32_t wheel_slot; /* number + 1, 0 is none */
 	uint32_t ready_next;
 	uint32_t addr_next; /* chain in the table of peer addresses */
+	uint32_t changed;   /* the change list that names it (q->list) */
 	union peer_addr peer;
 } __attribute__((__aligned__(64)));
 
@@ -188,6 +188,7 @@ struct kquay {
 	uint32_t eager_turn;
 	uint32_t rest_end; /* tick */
 	uint32_t tick;     /* now, as of the last look at the clock */
+	uint32_t phase; /* ms since it began */
 	int64_t epoch;     /* ms at which ticks began */
 
 	struct kquay_sys sys;
@@ -235,6 +236,7 @@ struct kquay {
 	struct wheel wheel;
 	struct kquay_stat stat;
 
+	uint32_t list; /* number of the present change list, from 1 */
 	int nchanges;
 	struct kevent changes[NEVENTS];
 	struct kevent events[NEVENTS];
@@ -257,15 +259,15 @@ int kquay_pool_crowded(struct kquay *q, const struct sockaddr *sa);
 void kquay_pool_count(struct kquay_conn *c);
 
 static inline struct kquay_conn *
-kquay_pool_at(const struct kquay *q, uint32_t slot)
+kquay_pool_at(const struct kquay *loop, uint32_t slot)
 {
-	return (struct kquay_conn *)(void *)(q->slots + slot * q->stride);
+	return (struct kquay_conn *)(void *)(loop->slots + slot * loop->stride);
 }
 
 static inline int
-kquay_pool_full(const struct kquay *q)
+kquay_pool_full(const struct kquay *loop)
 {
-	return q->free == 0 && q->used == q->conf.maxconn;
+	return loop->free == 0 && loop->used == loop->conf.maxconn;
 }
 
 static inline uint32_t

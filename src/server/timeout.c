@@ -48,12 +48,11 @@ kquay_wheel_set(struct kquay_conn *c)
 	put(q, c, tick);
 }
 
-/* The present tick.  While the wheel is empty nobody else reads the clock. */
+/* The present tick: a limit that begins now must not begin in the past. */
 uint32_t
 kquay_wheel_now(struct kquay *q)
 {
-	if (q->wheel.count == 0)
-		kquay_loop_clock(q);
+	kquay_loop_clock(q);
 	return q->tick;
 }
 
