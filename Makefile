@@ -33,10 +33,12 @@ CONFIGURED = [ -e $(BUILD)/build.ninja ] || meson setup $(SETUP) $(BUILD) \
     $$([ ! -e $(BUILD)/meson-private/coredata.dat ] || echo --reconfigure)
 
 # Locals stay on the stack, where a test looks for them.  ThreadSanitizer wants
-# an address space that is not laid out too randomly.
-TESTENV = PYTEST_ADDOPTS=-rs $(if $(SANITIZE),\
+# an address space that is not laid out too randomly.  A test that measures
+# memory or time finds the sanitizer's name in KQUAY_SANITIZE.
+TESTENV = PYTEST_ADDOPTS=-rs $(if $(SANITIZE),KQUAY_SANITIZE=$(SANITIZE) \
     ASAN_OPTIONS=detect_stack_use_after_return=0 \
-    UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=second_deadlock_stack=1 \
+    UBSAN_OPTIONS=print_stacktrace=1 \
+    TSAN_OPTIONS=second_deadlock_stack=1:suppressions=$(CURDIR)/tests/tsan.supp \
     $(if $(findstring thread,$(SANITIZE)),$(if $(NOASLR),setarch -R)))
 NOASLR = $(shell setarch -R true 2>/dev/null && echo yes)
 TESTARGS = --print-errorlogs $(if $(SANITIZE),--no-suite lint -t 4) \
