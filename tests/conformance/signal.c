@@ -139,6 +139,7 @@ START_TEST(burst_to_a_blocked_signal)
 	int64_t total;
 	struct kevent ev;
 
+	need_prompt_handlers();
 	handle(sig, signals_count, 0);
 	block(SIG_BLOCK, sig);
 	watch(sig);
@@ -187,6 +188,7 @@ START_TEST(older_thread_takes_nothing_away)
 	pthread_t thread;
 	int i;
 
+	need_prompt_handlers();
 	ck_assert_int_eq(pipe(thread_pipe), 0);
 	thread = t_thread(wait_for_bytes, NULL);
 	handle(SIGUSR1, signals_count, SA_RESTART);

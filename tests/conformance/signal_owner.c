@@ -111,6 +111,7 @@ START_TEST(handler_runs_with_its_mask)
 {
 	struct sigaction sa;
 
+	need_prompt_handlers();
 	memset(&sa, 0, sizeof(sa));
 	sa.sa_handler = look_at_mask;
 	sa.sa_flags = _i == 0 ? 0 : SA_NODEFER;
@@ -187,6 +188,7 @@ START_TEST(handler_interrupts_read_as_asked)
 	ssize_t n;
 	char c;
 
+	need_prompt_handlers();
 	ck_assert_int_eq(pipe(feed), 0);
 	handle(SIGALRM, feed_reader, _i == 0 ? 0 : SA_RESTART);
 	watch(SIGALRM);

@@ -32,6 +32,19 @@ void send_me(int sig);
 /* Register it in t_kq. */
 void watch(int sig);
 
+/*
+ * A test that must see when and how a handler runs: ThreadSanitizer keeps
+ * signals back and runs handlers itself, when and as it likes.
+ */
+#ifdef __SANITIZE_THREAD__
+#define need_prompt_handlers() do { \
+	t_skip("ThreadSanitizer runs handlers itself"); \
+	return; \
+} while (0)
+#else
+#define need_prompt_handlers() ((void)0)
+#endif
+
 /* The event of sig comes and says n. */
 #define expect_count(sig, n) do { \
 	struct kevent ev_; \
