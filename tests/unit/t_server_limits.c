@@ -273,26 +273,6 @@ START_TEST(a_slow_reader_costs_bounded_memory)
 }
 END_TEST
 
-START_TEST(an_idle_connection_costs_128_bytes)
-{
-	enum { N = 400 };
-	static const struct kquay_ops ops = { .input = echo };
-	struct kquay_conf conf = { .maxconn = N };
-	int fd[N], i;
-
-	kit_start(&ops, &conf);
-	for (i = 0; i < N; i++) {
-		fd[i] = kit_join();
-		kit_send(fd[i], "x");
-	}
-	for (i = 0; i < N; i++)
-		kit_expect(fd[i], "x");
-	for (i = 0; i < N; i++)
-		close(fd[i]);
-	kit_stop();
-}
-END_TEST
-
 /* -- the table -- */
 
 static int nrefused;
@@ -431,7 +411,6 @@ static const TTest **const tests[] = {
 	&due_tells_the_next_limit,
 	&output_over_outmax_ends_it_as_slow,
 	&a_slow_reader_costs_bounded_memory,
-	&an_idle_connection_costs_128_bytes,
 	&a_full_table_refuses,
 	&fullwait_leaves_callers_in_the_backlog,
 	&an_address_has_its_share,

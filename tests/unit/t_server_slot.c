@@ -1,0 +1,119 @@
+/* White box: slots of the table, and what an idle connection costs. */
+#include "t_server_kit.h"
+#include "server.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+static void
+on_line(struct kquay_conn *c, char *text, size_t len)
+{
+	static char answer[1 << 20];
+
+	ck_assert_uint_gt(len, 0);
+	kquay_write(c, answer, sizeof(answer));
+}
+
+START_TEST(an_idle_connection_owns_its_slot_alone)
+{
+	static const struct kquay_ops ops = { .line = on_line };
+	struct kquay_conf conf = { .maxconn = 4, .outmax = 16 << 20 };
+	static char sink[1 << 20];
+	struct kquay_conn *c;
+	size_t got = 0;
+	ssize_t n;
+	int fd, i;
+
+	kit_start(&ops, &conf);
+	ck_assert_uint_eq(q->stride, 128);
+	fd = kit_join();
+	c = kit_conn();
+	for (i = 0; i < 8; i++)
+		kit_send(fd, "a line\n");
+	kit_send(fd, "half a ");
+	UNTIL(c->out != NULL);
+	while (got < (size_t)i << 20) {
+		UNTIL((n = recv(fd, sink, sizeof(sink), 0)) > 0);
+		got += (size_t)n;
+	}
+	UNTIL(c->in != NULL);
+	kit_send(fd, "line\n");
+	for (got = 0; got < 1 << 20; got += (size_t)n)
+		UNTIL((n = recv(fd, sink, sizeof(sink), 0)) > 0);
+	kit_settle();
+	ck_assert_ptr_null(c->in);
+	ck_assert_ptr_null(c->out);
+	ck_assert_uint_eq(c->outlen, 0);
+	ck_assert_uint_eq(c->wheel_slot, 0);
+	ck_assert_ptr_null(q->corked);
+	kit_stop();
+}
+END_TEST
+
+START_TEST(a_slot_is_reused_with_a_new_generation)
+{
+	struct kquay_conf conf = { .maxconn = 3 };
+	static const struct kquay_ops ops;
+	struct kquay_conn *c;
+	uint64_t id;
+	int fd, i;
+
+	kit_start(&ops, &conf);
+	kit_join();
+	for (i = 0; i < 20; i++) {
+		fd = kit_join();
+		c = kquay_next(q, kquay_next(q, NULL));
+		id = c->id;
+		ck_assert_uint_eq(kquay_pool_link(c), 2);
+		ck_assert_ptr_eq(kquay_pool_tagged(q, (uintptr_t)id), c);
+		close(fd);
+		UNTIL(q->nconn == 1);
+		ck_assert_uint_eq(c->state, CONN_FREE);
+		ck_assert_ptr_null(kquay_pool_tagged(q, (uintptr_t)id));
+		/* The next id is no connection's yet. */
+		ck_assert_ptr_null(kquay_find(q, c->id));
+		ck_assert_uint_gt(c->id, id);
+	}
+	/* The third slot was never touched. */
+	ck_assert_uint_eq(q->used, 2);
+	ck_assert_uint_eq(kquay_pool_at(q, 2)->id, 0);
+	kit_stop();
+}
+END_TEST
+
+/* What was left in the change list must not reach a number's next file. */
+START_TEST(changes_of_a_closed_descriptor_are_forgotten)
+{
+	static const struct kquay_ops ops;
+	struct kquay_conn *c;
+	int sv[2], fd, i;
+
+	kit_start(&ops, NULL);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
+	c = kquay_adopt(q, sv[0], NULL);
+	ck_assert_ptr_nonnull(c);
+	kquay_pause(c, 1);
+	kquay_pause(c, 0);
+	ck_assert_int_eq(q->nchanges, 2);
+	kquay_abort(c);
+	kquay_conn_reap(q);
+	ck_assert_int_eq(q->nchanges, 0);
+	fd = open("/dev/zero", O_RDONLY);
+	ck_assert_int_eq(fd, sv[0]);
+	/* A watched /dev/zero would be ready at every step. */
+	for (i = 0; i < 3; i++)
+		ck_assert_int_eq(kquay_step(q, 0), 0);
+	close(fd);
+	close(sv[1]);
+	kit_stop();
+}
+END_TEST
+
+static const TTest **const tests[] = {
+	&an_idle_connection_owns_its_slot_alone,
+	&a_slot_is_reused_with_a_new_generation,
+	&changes_of_a_closed_descriptor_are_forgotten,
+};
+
+KIT_MAIN("server_slot", tests)
