@@ -6,10 +6,12 @@
  *		data and fflags, unlocked
  *
  * One turn: what stands in the FIFO, then what epoll has, which may bring more
- * into the FIFO (a timer, a signal, a trigger).  If the FIFO alone filled
- * events[], the next turn asks epoll first, so neither starves the other.  A
- * turn whose knotes all prove to have nothing is followed by another: kevent()
- * does not return early (R-MODE-02).
+ * into the FIFO (a timer, a signal, a trigger).  No knote is returned twice in
+ * a turn.  When events[] is full and the FIFO has more, the next call goes on
+ * with the same turn, and who has had his is passed over until all have: so
+ * neither source starves the other (R-ORD-02).  A turn whose knotes all prove
+ * to have nothing is followed by another: kevent() does not return early
+ * (R-MODE-02).
  *
  * Until its data is filled in, the event of a descriptor carries in `data` the
  * kernel's mask and the descriptor's type, in fflags those of the knote.
@@ -27,6 +29,7 @@
 #include "kq.h"
 
 #define BATCH 256 /* of epoll_wait */
+#define VAIN 4    /* rounds without an event before we look at the time */
 #define HINT(mask, type, forced)                                               \
 	((int64_t)((uint64_t)(mask) | (uint64_t)(type) << 32 |                 \
 	    (uint64_t)(forced) << 40))
@@ -39,7 +42,10 @@ struct turn {
 	struct kevent *t_events;
 	int t_stored, t_room; /* of it, and in all */
 	bool t_again;         /* look into the FIFO once more */
-	bool t_yields;        /* but only after epoll */
+	bool t_all;     /* epoll is asked for all it has, not for t_room */
+	bool t_skipped; /* there are knotes that had their turn */
+	int t_earlier;  /* stored in the turn before this one */
+	bool t_counts;  /* only counts: see collect_count() */
 	bool t_cancel;
 };
 
@@ -68,6 +74,20 @@ store(struct turn *t, const struct knote *kn, uintptr_t ident, int filter,
 	return ev;
 }
 
+/* Returned in this turn, or in this call by the turn that ended in it. */
+static bool
+had_turn(struct turn *t, const struct knote *kn, uintptr_t ident, int filter)
+{
+	const struct kevent *ev = t->t_events;
+	bool had = kn->kn_turn == t->t_number;
+	int i;
+
+	for (i = 0; i < t->t_earlier && !had; i++)
+		had = ev[i].ident == ident && ev[i].filter == filter;
+	t->t_skipped |= had;
+	return had;
+}
+
 /* Its modes at work: true if the knote is enabled still. */
 static bool
 returned(struct turn *t, struct knote *kn)
@@ -81,6 +101,15 @@ returned(struct turn *t, struct knote *kn)
 /* -- READ and WRITE
  * ------------------------------------------------------------------ */
 
+/* The kernel will report it again and again, and the FIFO does not. */
+static bool
+is_plain(const struct fdnote *fn, const struct knote *kn)
+{
+	return (kn->kn_flags & EV_CLEAR) == 0 &&
+	    (kn->kn_status & (KN_GATED | KN_QUEUED)) == 0 &&
+	    (fn->fn_kernel & (FK_ONCE | FK_WONCE)) == 0;
+}
+
 /* It goes into events[] if there is room, else it waits in the FIFO. */
 static void
 report_descriptor(struct turn *t, int fd, struct fdnote *fn, int which,
@@ -91,13 +120,18 @@ report_descriptor(struct turn *t, int fd, struct fdnote *fn, int which,
 	bool forced = (kn->kn_status & (KN_FORCED | KN_GATED)) != 0;
 	struct kevent *ev;
 
-	if (t->t_stored == t->t_room) {
-		descriptor_push(q, fd, fn, which);
-		return;
-	}
-	if (kn->kn_turn == t->t_number) {
+	if (had_turn(t, kn, (uintptr_t)fd, filters[which])) {
 		/* A level is there to be found again; an edge is not. */
 		if (kn->kn_flags & EV_CLEAR)
+			descriptor_push(q, fd, fn, which);
+		return;
+	}
+	if (t->t_counts && is_plain(fn, kn)) {
+		t->t_stored++;
+		return;
+	}
+	if (t->t_stored == t->t_room || t->t_counts) {
+		if (!t->t_all || !is_plain(fn, kn))
 			descriptor_push(q, fd, fn, which);
 		return;
 	}
@@ -241,7 +275,7 @@ ready_object(struct turn *t, struct object *o)
 	if (!knote_enabled(kn) ||
 	    (kn->kn_status & (KN_ACTIVE | KN_FORCED)) == 0)
 		return;
-	if (kn->kn_turn == t->t_number) {
+	if (had_turn(t, kn, o->o_ident, o->o_filter)) {
 		object_activate(q, o);
 		return;
 	}
@@ -406,12 +440,15 @@ enter_wait(const struct turn *t, struct epoll_event *buf, int max,
  * -------------------------------------------------------------------------------
  */
 
+/* A new turn begins. */
 static void
 number(struct turn *t)
 {
 	if (++t->t_queue->q_turn == 0)
 		++t->t_queue->q_turn;
 	t->t_number = t->t_queue->q_turn;
+	t->t_earlier = t->t_stored;
+	t->t_skipped = false;
 }
 
 /* The FIFO's part at the beginning; with nothing in it not even a lock. */
@@ -422,19 +459,20 @@ begin_turn(struct turn *t)
 	int error;
 
 	t->t_stored = t->t_number = 0;
-	t->t_again = t->t_yields = false;
+	t->t_again = t->t_skipped = t->t_all = false;
 	if (ready_empty(q) && q->q_signals == 0)
 		return 0;
 	if ((error = queue_lock(q, t->t_life)) != 0)
 		return error;
-	number(t);
+	if (q->q_continues)
+		t->t_number = q->q_turn;
+	else
+		number(t);
 	if (q->q_signals != 0)
 		signal_collect(q);
-	t->t_again = true;
-	t->t_yields = q->q_epoll_first;
-	if (!t->t_yields)
-		take_ready(t);
-	q->q_epoll_first = t->t_stored == t->t_room;
+	t->t_again = t->t_all = true;
+	take_ready(t);
+	q->q_continues = t->t_stored == t->t_room && !ready_empty(q);
 	if (t->t_stored == 0 || t->t_stored == t->t_room)
 		queue_unlock(q);
 	else
@@ -442,28 +480,32 @@ begin_turn(struct turn *t)
 	return 0;
 }
 
+/* True in *more: there may be some that epoll did not get to tell of. */
 static int
-end_turn(struct turn *t, const struct epoll_event *buf, int n)
+end_turn(struct turn *t, const struct epoll_event *buf, int n, bool *more)
 {
 	struct kqueue *q = t->t_queue;
 	int error, i;
 
+	*more = false;
 	if ((error = queue_lock(q, t->t_life)) != 0)
 		return error;
-	if (t->t_number == 0) {
+	if (t->t_number == 0)
 		number(t);
-		q->q_epoll_first = false;
-	}
 	for (i = 0; i < n; i++)
 		take_event(t, &buf[i]);
 	if (t->t_again) {
 		if (q->q_signals != 0)
 			signal_collect(q);
-		/* The FIFO had its turn before: is there nothing in epoll? */
-		if (!t->t_yields || t->t_stored > 0 || n <= 0)
-			take_ready(t);
-		t->t_yields = false;
+		take_ready(t);
 	}
+	/* All have had their turn: the next one begins within this call. */
+	if (t->t_stored < t->t_room && t->t_skipped && t->t_earlier == 0) {
+		number(t);
+		take_ready(t);
+		*more = true;
+	}
+	q->q_continues = t->t_stored == t->t_room && !ready_empty(q);
 	queue_unlock(q);
 	return 0;
 }
@@ -496,31 +538,36 @@ fill(struct turn *t)
 
 /*
  * Until events[] is full or epoll has no more: an event that nobody wanted
- * makes room for one that somebody does.
+ * makes room for one that somebody does.  While there are knotes to pass over,
+ * epoll is asked for all it has, not for as many as there is room.
  */
 static int
 turn(struct turn *t, const struct timespec *left)
 {
 	static const struct timespec now;
 	struct epoll_event buf[BATCH];
-	int max, n, error;
+	int max, n, error, vain = 0;
+	bool more;
 
 	if ((error = begin_turn(t)) != 0)
 		return error;
-	while (t->t_stored < t->t_room) {
+	do {
 		max = t->t_room - t->t_stored;
-		max = max < BATCH ? max : BATCH;
-		if (t->t_stored > 0 || t->t_yields)
+		max = max < BATCH && !t->t_all ? max : BATCH;
+		if (t->t_stored > 0 || t->t_skipped)
 			left = &now;
+		if (t->t_stored == t->t_room)
+			break;
 		n = enter_wait(t, buf, max, left);
 		if (n == -1 && t->t_stored == 0)
 			return errno;
-		if ((n > 0 || t->t_again) && (error = end_turn(t, buf, n)) != 0)
+		more = false;
+		if ((n > 0 || t->t_again) &&
+		    (error = end_turn(t, buf, n, &more)) != 0)
 			return error;
-		if (n <= 0 || (n < max && t->t_stored > 0))
-			break;
 		left = &now;
-	}
+	} while (n > 0 && (more || n == max || t->t_stored == 0) &&
+	    (t->t_stored > 0 || vain++ < VAIN));
 	fill(t);
 	return 0;
 }
@@ -597,23 +644,30 @@ collect(struct kqueue *q, uint32_t life, struct kevent *events, int nevents,
 
 /*
  * How many events there are only epoll knows, and it tells by handing them
- * out: they go into the FIFO, as if nobody had had room.
+ * out.  What is level there is there again the next time; the rest goes into
+ * the FIFO, as if nobody had had room.
+ *
+ * That makes the queue readable anew, which a knote with EV_CLEAR would take
+ * for news, so for such a one the FIFO alone is counted, and at least one.
  */
 int
-collect_count(struct kqueue *q)
+collect_count(struct kqueue *q, bool look)
 {
-	struct turn t = { .t_queue = q };
+	struct turn t = { .t_queue = q, .t_counts = true };
 	struct epoll_event buf[BATCH];
-	uint32_t waiting;
-	int n, i;
+	int n = 0, i;
 
 	t.t_life = __atomic_load_n(&q->q_life, __ATOMIC_ACQUIRE);
-	n = poll_epoll(q->q_epoll, buf, BATCH, 0);
+	if (look)
+		n = poll_epoll(q->q_epoll, buf, BATCH, 0);
 	if (queue_lock(q, t.t_life) != 0)
 		return 0;
+	number(&t);
 	for (i = 0; i < n; i++)
 		take_event(&t, &buf[i]);
-	waiting = ready_count(q);
+	if (q->q_signals != 0)
+		signal_collect(q);
+	n = t.t_stored + (int)ready_count(q);
 	queue_unlock(q);
-	return (int)waiting;
+	return n != 0 || look ? n : 1;
 }

@@ -127,7 +127,8 @@ interest(const struct kqueue *q, const struct fdnote *fn)
 	const struct knote *r = &fn->fn_knote[FN_READ];
 	const struct knote *w = &fn->fn_knote[FN_WRITE];
 	bool read = wants_kernel(r), write = wants_kernel(w);
-	bool once = q->q_shared && (read || write);
+	bool shared = __atomic_load_n(&q->q_shared, __ATOMIC_RELAXED);
+	bool once = shared && (read || write);
 	uint16_t want = 0;
 
 	if (read) {
@@ -137,7 +138,7 @@ interest(const struct kqueue *q, const struct fdnote *fn)
 	if (write &&
 	    (is_edge(w) || ((r->kn_status & KN_ATTACHED) != 0 && is_edge(r)))) {
 		want |= FK_WOUT | (is_edge(w) ? FK_WEDGE : 0) |
-		    (q->q_shared && is_once(w) ? FK_WONCE : 0);
+		    (shared && is_once(w) ? FK_WONCE : 0);
 	} else if (write) {
 		want |= FK_OUT;
 		once = once && is_once(w);

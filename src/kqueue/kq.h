@@ -212,8 +212,7 @@ struct kqueue {
 	uint32_t q_waiters;      /* threads in epoll_wait, while threaded */
 	bool q_armed;            /* invariant 4 */
 	bool q_shared;           /* two threads have waited at once */
-	bool q_suspects;         /* a close() could not take the lock */
-	bool q_epoll_first;      /* the FIFO had all the slots last time */
+	bool q_continues;        /* the turn did not end with the call */
 	uint16_t q_turn;         /* numbers the collections */
 	uint32_t q_deferred;     /* changes kept by defer.c */
 	bool q_rechecking;       /* recheck.c: its timer runs */
@@ -342,7 +341,7 @@ int change_apply(struct kqueue *, const struct kevent *);
 int collect(struct kqueue *, uint32_t life, struct kevent *events, int nevents,
     const struct timespec *timeout, bool cancel, int *stored);
 /* Events that the queue holds, for a queue that watches it. */
-int collect_count(struct kqueue *);
+int collect_count(struct kqueue *, bool look);
 
 /* -- ready.c
  * -------------------------------------------------------------------------- */

@@ -133,7 +133,8 @@ take_slot(void)
 	for (i = 0; i < nqueues; i++) {
 		q = queues[i];
 		if ((q->q_life & 1) == 0 &&
-		    __atomic_load_n(&q->q_wake, __ATOMIC_ACQUIRE) == -1)
+		    __atomic_load_n(&q->q_waiters, __ATOMIC_ACQUIRE) == 0 &&
+		    q->q_wake == -1)
 			return q;
 	}
 	if (nqueues == MAXQUEUES || (q = calloc(1, sizeof(*q))) == NULL)
@@ -165,7 +166,9 @@ queue_init(struct kqueue *q, int name, int epfd, int wake)
 	q->q_writer = q->q_signalfd = q->q_inotify = -1;
 	q->q_timerfd[0] = q->q_timerfd[1] = -1;
 	q->q_names = 1;
-	q->q_armed = q->q_shared = q->q_suspects = q->q_epoll_first = false;
+	q->q_armed = q->q_shared = q->q_continues = false;
+	q->q_rechecking = false;
+	q->q_deferred = 0;
 	q->q_signals = 0;
 	q->q_freeobject = NO_OBJECT;
 	__atomic_store_n(&q->q_life, q->q_life + 1, __ATOMIC_RELEASE);
@@ -283,17 +286,22 @@ kqueuex(unsigned int flags)
 /* -- closing
  * ------------------------------------------------------------------------ */
 
-/* The last thread is out of epoll_wait: nobody needs to be woken any more. */
+/*
+ * Nobody is in epoll_wait and nobody needs to be woken any more: the slot may
+ * be used again.  With the table lock, under which alone it is.
+ */
 static void
 queue_bury(struct kqueue *q)
 {
 	fd_close(q->q_epoll);
-	fd_close(__atomic_exchange_n(&q->q_wake, -1, __ATOMIC_ACQ_REL));
+	fd_close(q->q_wake);
+	q->q_epoll = q->q_wake = -1;
 }
 
 /*
  * Let go of all but q_epoll and q_wake.  With threads in epoll_wait the eventfd
- * becomes level-triggered: each of them sees it and finds another life.
+ * becomes level-triggered: each of them sees it and finds another life.  We
+ * count as one of them meanwhile, so that none of them is the last.
  */
 static void
 queue_close(struct kqueue *q)
@@ -301,12 +309,10 @@ queue_close(struct kqueue *q)
 	struct epoll_event ev = { .events = EPOLLIN,
 		.data.u64 = tag_make(TAG_WAKE, 0, 0) };
 	uint64_t one = 1;
-	bool waiters;
 	int i;
 
 	__atomic_store_n(&q->q_life, q->q_life + 1, __ATOMIC_SEQ_CST);
-	waiters = __atomic_load_n(&q->q_waiters, __ATOMIC_SEQ_CST) != 0;
-	if (waiters) {
+	if (__atomic_add_fetch(&q->q_waiters, 1, __ATOMIC_SEQ_CST) > 1) {
 		epoll_ctl(q->q_epoll, EPOLL_CTL_MOD, q->q_wake, &ev);
 		syscall(SYS_write, q->q_wake, &one, sizeof(one));
 	}
@@ -318,7 +324,7 @@ queue_close(struct kqueue *q)
 	fd_close(q->q_writer);
 	fd_close(q->q_signalfd);
 	fd_close(q->q_inotify);
-	if (!waiters)
+	if (__atomic_sub_fetch(&q->q_waiters, 1, __ATOMIC_SEQ_CST) == 0)
 		queue_bury(q);
 }
 
@@ -451,7 +457,14 @@ queue_leave(struct kqueue *q, bool entered)
 {
 	if (!entered)
 		return;
-	if (__atomic_sub_fetch(&q->q_waiters, 1, __ATOMIC_SEQ_CST) == 0 &&
-	    (__atomic_load_n(&q->q_life, __ATOMIC_SEQ_CST) & 1) == 0)
+	if (__atomic_sub_fetch(&q->q_waiters, 1, __ATOMIC_SEQ_CST) != 0 ||
+	    (__atomic_load_n(&q->q_life, __ATOMIC_SEQ_CST) & 1) != 0)
+		return;
+	/* The last one out of a closed queue, unless another was faster. */
+	if (lock_take(&table_lock) != LOCK_TAKEN)
+		return;
+	if ((q->q_life & 1) == 0 && q->q_wake != -1 &&
+	    __atomic_load_n(&q->q_waiters, __ATOMIC_SEQ_CST) == 0)
 		queue_bury(q);
+	lock_drop(&table_lock);
 }

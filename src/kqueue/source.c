@@ -436,7 +436,7 @@ clipped(uint64_t n)
 
 /* What has no FIONREAD. */
 static int64_t
-uncounted(int fd, enum fdtype type)
+uncounted(int fd, enum fdtype type, bool edge)
 {
 	struct kqueue *inner;
 
@@ -449,7 +449,7 @@ uncounted(int fd, enum fdtype type)
 		return clipped(eventfd_count(fd));
 	case FD_KQUEUE:
 		return (inner = kqueue_find(fd)) != NULL ?
-		    collect_count(inner) :
+		    collect_count(inner, !edge) :
 		    0;
 	default:
 		return 1;
@@ -484,7 +484,7 @@ read_data(struct kevent *ev, enum fdtype type, uint32_t mask)
 		return true;
 	}
 	if ((ev->data = readable(fd)) == -1)
-		ev->data = uncounted(fd, type);
+		ev->data = uncounted(fd, type, (ev->flags & EV_CLEAR) != 0);
 	if ((ev->flags & EV_EOF) && (mask & EPOLLERR))
 		ev->fflags = derived_error(fd, type);
 	return !is_empty(ev);
