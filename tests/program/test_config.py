@@ -8,8 +8,6 @@ instead of compared; read the difference before you keep it.
 import os
 import pathlib
 import re
-import shutil
-import subprocess
 import textwrap
 
 import pytest
@@ -136,11 +134,3 @@ def test_long_and_binary_files(tmp_path):
     r = check(tmp_path / "a.conf")
     assert (r.returncode, r.stderr) == \
         (CONFIG, "kquay: a.conf: holds a NUL byte\n")
-
-
-@pytest.mark.skipif(shutil.which("mandoc") is None, reason="there is no mandoc")
-@pytest.mark.parametrize("manual", MANUALS, ids=lambda p: p.name)
-def test_mandoc(manual):
-    r = subprocess.run(["mandoc", "-Tlint", "-Wwarning", manual],
-                       capture_output=True, text=True, check=False)
-    assert (r.returncode, r.stdout) == (0, "")
