@@ -7,6 +7,10 @@
 #include <dirent.h>
 #include <stdio.h>
 
+#ifdef __linux__
+#include <sys/syscall.h>
+#endif
+
 static void
 by_close(int fd)
 {
@@ -178,6 +182,35 @@ START_TEST(pclose_removes_the_knotes)
 END_TEST
 #endif
 
+#ifdef __linux__
+/*
+ * R-FD-01, R-CALL-08, R-CALL-11: a close that goes past the C library may be
+ * noticed late, but the queue goes on: calls end, other events come.
+ */
+START_TEST(an_unheard_close_does_not_stop_the_queue)
+{
+	struct kevent got;
+	int p[2], fd, other;
+
+	t_pipe(p);
+	t_put(p[1], 1);
+	fd = fcntl(p[0], F_DUPFD, 100);
+	other = open("/dev/null", O_RDONLY);
+	t_add(fd, EVFILT_READ, _i == 0 ? 0 : EV_CLEAR);
+	t_add(1, EVFILT_USER, EV_CLEAR);
+	ck_assert_int_eq(syscall(SYS_dup3, other, fd, 0), fd);
+	ck_assert_int_eq(close(fd), 0);
+	ck_assert_int_le(t_poll(&got), 1);
+	t_put(p[1], 1);
+	ck_assert_int_le(t_get(t_kq, &got, 1, 20), 1);
+	t_change(1, EVFILT_USER, 0, NOTE_TRIGGER, 0, NULL);
+	t_until(t_poll(&got) == 1 && got.filter == EVFILT_USER);
+	t_take(p[0], 2);
+	t_quiet();
+}
+END_TEST
+#endif
+
 /* R-FD-01: closedir(), where a folder can be watched (R-READ-47). */
 START_TEST(closedir_removes_the_knotes)
 {
@@ -339,6 +372,7 @@ main(void)
 	tcase_add_test(tc, closing_a_file_removes_its_knotes);
 #ifdef __linux__
 	tcase_add_test(tc, pclose_removes_the_knotes);
+	tcase_add_loop_test(tc, an_unheard_close_does_not_stop_the_queue, 0, 2);
 #endif
 	tcase_add_test(tc, closedir_removes_the_knotes);
 	tcase_add_test(tc, a_duplicate_has_no_knote);

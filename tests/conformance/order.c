@@ -56,15 +56,49 @@ START_TEST(arrivals_come_in_order)
 }
 END_TEST
 
+/*
+ * R-ORD-01: descriptors and triggers in turn.  Linux does not tell when a
+ * descriptor became ready: there each kind has its own order.
+ */
+START_TEST(filters_come_in_order)
+{
+	static const int order[] = { 0, 3, 1, 4, 2, 5 };
+	int p[3][2], i, next[2] = { 0, 3 };
+	struct kevent got[8];
+
+	for (i = 0; i < 3; i++) {
+		t_pipe(p[i]);
+		t_change(p[i][0], EVFILT_READ, EV_ADD | EV_CLEAR, 0, 0,
+		    t_ptr(i));
+		t_add(i, EVFILT_USER, EV_CLEAR);
+	}
+	for (i = 0; i < 6; i++)
+		if (order[i] < 3)
+			t_put(p[order[i]][1], 1);
+		else
+			t_change(order[i] - 3, EVFILT_USER, 0, NOTE_TRIGGER, 0,
+			    t_ptr(order[i]));
+	ck_assert_int_eq(t_get(t_kq, got, 8, 0), 6);
+	for (i = 0; i < 6; i++) {
+#ifndef __linux__
+		ck_assert_ptr_eq(got[i].udata, t_ptr(order[i]));
+#endif
+		ck_assert_ptr_eq(got[i].udata,
+		    t_ptr(next[got[i].filter == EVFILT_USER]++));
+	}
+}
+END_TEST
+
 /* Which filters the ready knotes have; several take turns. */
 static const struct {
-	short filter[2];
+	short filter[3];
 	int n;
 } mixtures[] = {
 	{ { EVFILT_READ }, 1 },
 	{ { EVFILT_WRITE }, 1 },
 	{ { EVFILT_USER }, 1 },
 	{ { EVFILT_READ, EVFILT_WRITE }, 2 },
+	{ { EVFILT_READ, EVFILT_WRITE, EVFILT_USER }, 3 },
 };
 
 /* Make the i-th level knote, which is active; udata is i. */
@@ -382,6 +416,7 @@ main(void)
 
 	tcase_add_test(tc, triggers_come_in_order);
 	tcase_add_test(tc, arrivals_come_in_order);
+	tcase_add_test(tc, filters_come_in_order);
 	tcase_add_loop_test(tc, few_slots_starve_none, 0,
 	    8 * (int)T_COUNT(mixtures));
 	tcase_add_test(tc, one_slot_cycles_through_both_filters);

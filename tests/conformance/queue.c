@@ -328,7 +328,8 @@ END_TEST
 /* R-FD-13: with each mode of the outer knote. */
 START_TEST(a_nested_knote_keeps_its_mode)
 {
-	static const unsigned int modes[] = { 0, EV_ONESHOT, EV_DISPATCH };
+	static const unsigned int modes[] = { 0, EV_CLEAR, EV_ONESHOT,
+		EV_DISPATCH };
 	struct kevent got;
 	int inner = kqueue();
 	size_t i;
