@@ -34,7 +34,11 @@ struct conn {
 	int fd, peer;
 };
 
-static struct conn conns[2][NCONNS]; /* TCP, UNIX */
+/*
+ * TCP and UNIX; those that answer, and those that never do: the kernel learns
+ * which is which and acknowledges late or at once, and it must not waver.
+ */
+static struct conn conns[2][2][NCONNS];
 static volatile int64_t sink;
 
 static void
@@ -70,7 +74,7 @@ prepare(const struct loop *l)
 		[READ] = ready_read,
 		[ECHO] = ready_echo,
 	};
-	struct conn *c = conns[l->domain == AF_UNIX];
+	struct conn *c = conns[l->domain == AF_UNIX][l->work == ECHO];
 	int fds[2], i;
 
 	for (i = 0; i < NCONNS; i++) {
