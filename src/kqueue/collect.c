@@ -122,7 +122,7 @@ report_descriptor(struct turn *t, int fd, struct fdnote *fn, int which,
 
 	if (had_turn(t, kn, (uintptr_t)fd, filters[which])) {
 		/* A level is there to be found again; an edge is not. */
-		if (kn->kn_flags & EV_CLEAR)
+		if ((kn->kn_flags & EV_CLEAR) || (kn->kn_status & KN_GATED))
 			descriptor_push(q, fd, fn, which);
 		return;
 	}
