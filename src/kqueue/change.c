@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "kq.h"
+#include "process.h"
 #include "watch.h"
 
 /* What touching does to every kind of knote. */
@@ -50,7 +51,7 @@ descriptor_change(struct kqueue *q, const struct kevent *kev)
 	if (kev->ident > INT_MAX)
 		return EBADF;
 	fn = descriptor_find(q, fd);
-	if (fn != NULL && watch_suspect(fd))
+	if (fn != NULL && (process_strict || watch_suspect(fd)))
 		descriptor_verify(q, fd);
 	if (fn == NULL || (fn->fn_knote[which].kn_status & KN_ATTACHED) == 0) {
 		if ((kev->flags & EV_ADD) == 0)

@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "kq.h"
+#include "process.h"
 
 #define BATCH 256 /* of epoll_wait */
 #define VAIN 4    /* rounds without an event before we look at the time */
@@ -180,6 +181,20 @@ offer(struct turn *t, int fd, struct fdnote *fn, int which, uint32_t mask)
 	return true;
 }
 
+/*
+ * A tag of former times.  Once, and it was on its way while its number was
+ * closed; the same one again, and it will come for ever.
+ */
+static void
+lost(struct kqueue *q, uint64_t tag)
+{
+	bool again = q->q_lost == tag;
+
+	q->q_lost = tag;
+	if (again)
+		repair(q);
+}
+
 static void
 take_descriptor(struct turn *t, const struct epoll_event *e, bool writer)
 {
@@ -188,9 +203,13 @@ take_descriptor(struct turn *t, const struct epoll_event *e, bool writer)
 	struct fdnote *fn;
 	bool wanted = false;
 
+	if (process_strict)
+		descriptor_verify(t->t_queue, fd);
 	fn = descriptor_tagged(t->t_queue, fd, TAG_GEN(e->data.u64));
-	if (fn == NULL)
+	if (fn == NULL) {
+		lost(t->t_queue, e->data.u64);
 		return;
+	}
 	if (writer) {
 		if (fn->fn_kernel & FK_WONCE)
 			fn->fn_kernel &= (uint16_t)~FK_WOUT;

@@ -377,22 +377,54 @@ descriptor_purge(struct kqueue *q, int fd)
 		unregister(q, fd, fn);
 }
 
+/*
+ * epoll knows its registrations by file and number, so to add one that is
+ * there already fails, and nothing is disturbed.
+ */
+static bool
+is_registered(int epfd, int fd, const struct fdnote *fn)
+{
+	struct epoll_event ev = { .events = EPOLLET,
+		.data.u64 = tag_make(TAG_FD, fn->fn_gen, (uint32_t)fd) };
+
+	if (epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &ev) == -1)
+		return errno == EEXIST;
+	epoll_ctl(epfd, EPOLL_CTL_DEL, fd, NULL);
+	return false;
+}
+
 void
 descriptor_verify(struct kqueue *q, int fd)
 {
 	struct fdnote *fn = descriptor_find(q, fd);
-	uint16_t want;
-	int error = 0;
 
-	if (fn == NULL || (fn->fn_kernel & (FK_MAIN | FK_WRITER)) == 0)
+	if (fn == NULL)
 		return;
-	want = interest(q, fn);
-	if (fn->fn_kernel & FK_MAIN)
-		error = sync_main(q, fd, fn, want, REARM);
-	if (error == 0 && fn->fn_kernel & FK_WRITER)
-		error = sync_writer(q, fd, fn, want, REARM);
-	if (error != 0)
+	if (((fn->fn_kernel & FK_MAIN) && !is_registered(q->q_epoll, fd, fn)) ||
+	    ((fn->fn_kernel & FK_WRITER) &&
+		!is_registered(q->q_writer, fd, fn)))
 		descriptor_purge(q, fd);
+}
+
+void
+descriptor_register_all(struct kqueue *q)
+{
+	struct fdnote *fn;
+	uint16_t had, want;
+	int fd;
+
+	for (fd = 0; (fn = descriptor_next(q, &fd)) != NULL; fd++) {
+		had = fn->fn_kernel;
+		if (had == 0)
+			continue;
+		fn->fn_kernel = 0;
+		want = interest(q, fn);
+		if (((had & FK_MAIN) &&
+			sync_main(q, fd, fn, want, REARM) != 0) ||
+		    ((had & FK_WRITER) &&
+			sync_writer(q, fd, fn, want, REARM) != 0))
+			descriptor_purge(q, fd);
+	}
 }
 
 void

@@ -213,6 +213,7 @@ struct kqueue {
 	bool q_armed;            /* invariant 4 */
 	bool q_shared;           /* two threads have waited at once */
 	bool q_continues;        /* the turn did not end with the call */
+	uint64_t q_lost;         /* a tag that named nothing, see repair.c */
 	uint16_t q_turn;         /* numbers the collections */
 	uint32_t q_deferred;     /* changes kept by defer.c */
 	bool q_rechecking;       /* recheck.c: its timer runs */
@@ -294,6 +295,8 @@ bool kqueue_is_name(int fd);
 void kqueue_name(int from, int to);
 /* The number is about to be closed: if it names a queue, no longer. */
 void kqueue_unname(int fd);
+/* Every number that names the queue names the file of fd now. */
+void kqueue_replace(struct kqueue *, int fd);
 /* In a forked child: no queue of the parent's is ours. */
 void kqueue_fork_child(void);
 
@@ -428,6 +431,8 @@ void descriptor_purge(struct kqueue *, int fd);
 void descriptor_event(struct kqueue *, int fd, enum watch_event);
 /* The same, to one of which there are copies: any of those may be watched. */
 void descriptor_event_duped(struct kqueue *, enum watch_event);
+/* After the epolls were replaced by empty ones. */
+void descriptor_register_all(struct kqueue *);
 /* Purge if the kernel says that the number names something else already. */
 void descriptor_verify(struct kqueue *, int fd);
 void descriptor_free_all(struct kqueue *);
@@ -496,6 +501,12 @@ void timer_close(struct kqueue *);
 int timer_hold(struct kqueue *, struct object *);
 void timer_release(struct kqueue *, struct object *);
 void timer_start(struct kqueue *, struct object *, uint64_t ns);
+
+/* -- repair.c: registrations that nobody can remove any more ----------------
+ */
+
+/* Give the queue a new epoll, with what is known and nothing else. */
+void repair(struct kqueue *);
 
 /* -- recheck.c: conditions of which the kernel sends no edge --------------- */
 

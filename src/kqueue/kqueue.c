@@ -169,6 +169,7 @@ queue_init(struct kqueue *q, int name, int epfd, int wake)
 	q->q_armed = q->q_shared = q->q_continues = false;
 	q->q_rechecking = false;
 	q->q_deferred = 0;
+	q->q_lost = 0;
 	q->q_signals = 0;
 	q->q_freeobject = NO_OBJECT;
 	__atomic_store_n(&q->q_life, q->q_life + 1, __ATOMIC_RELEASE);
@@ -360,6 +361,20 @@ kqueue_name(int from, int to)
 		__atomic_store_n(&names[to], q->q_slot + 1, __ATOMIC_RELEASE);
 	}
 	lock_drop(&table_lock);
+}
+
+void
+kqueue_replace(struct kqueue *q, int fd)
+{
+	int flags;
+	uint32_t i;
+
+	for (i = 0; i < nnames; i++) {
+		if (names[i] != q->q_slot + 1)
+			continue;
+		flags = (int)syscall(SYS_fcntl, i, F_GETFD);
+		syscall(SYS_dup3, fd, i, flags & FD_CLOEXEC ? O_CLOEXEC : 0);
+	}
 }
 
 /*

@@ -5,13 +5,17 @@
 #include <sys/syscall.h>
 
 #include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "interpose.h"
 #include "kq.h"
 #include "process.h"
 #include "watch.h"
 
 volatile int *process_word;
+bool process_strict;
 static pid_t process_id;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -34,6 +38,16 @@ child(void)
 	become_owner();
 }
 
+static bool
+is_strict(void)
+{
+	const char *asked = getenv("KQ_STRICT");
+
+	if (asked != NULL && asked[0] != '\0')
+		return strcmp(asked, "0") != 0;
+	return !interpose_effective();
+}
+
 /*
  * Where memory cannot be wiped (Linux before 4.14) a child made by fork() is
  * still told by pthread_atfork(), only a raw clone() is not.
@@ -53,6 +67,7 @@ first_time(void)
 	process_word = page;
 	become_owner();
 	pthread_atfork(NULL, NULL, child);
+	process_strict = is_strict();
 }
 
 bool

@@ -20,6 +20,12 @@ process_is_owner(void)
 	return process_word != NULL && *process_word != 0;
 }
 
+/*
+ * KQ_STRICT=1, or close() does not reach our wrapper: do not trust a knote
+ * before the kernel has said that its number names the file it was made for.
+ */
+extern bool process_strict;
+
 /* Not even a vforked child; asks the kernel. */
 bool process_is_self(void);
 
