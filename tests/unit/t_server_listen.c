@@ -4,6 +4,7 @@
  */
 #include "t_server_kit.h"
 
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -279,25 +280,46 @@ START_TEST(two_that_find_it_dead_are_not_both_served)
 		loop = kquay_new(&greeter, &conf);
 		if (read(go[0], &byte, 1) != 0)
 			_exit(3);
-		status =
-		    loop != NULL && kquay_listen_unix(loop, path, 0600) == 1;
+		byte = loop != NULL && kquay_listen_unix(loop, path, 0600) == 1;
 		if (write(up[1], &byte, 1) != 1)
 			_exit(3);
 		/* Hold it until all have tried. */
 		while (kquay_step(loop, 10) != -1 && getppid() != 1)
 			;
-		_exit(status);
+		_exit(0);
 	}
 	close(go[1]);
-	for (i = 0; i < N; i++)
+	for (i = 0; i < N; i++) {
 		ck_assert_int_eq(read(up[0], &byte, 1), 1);
+		winners += byte;
+	}
 	ck_assert_int_ne(connect_to(path), -1);
 	for (i = 0; i < N; i++) {
 		ck_assert_int_eq(kill(pid[i], SIGKILL), 0);
 		ck_assert_int_eq(waitpid(pid[i], &status, 0), pid[i]);
 	}
-	(void)winners;
+	ck_assert_int_eq(winners, 1);
 	kit_start(&greeter, NULL);
+	kit_stop();
+}
+END_TEST
+
+/* That only one wins rests on the lock; here it is in the test's hand. */
+START_TEST(the_directory_is_locked_meanwhile)
+{
+	const char *path = kit_path("s");
+	int dir;
+
+	leave_dead(path);
+	kit_start(&greeter, NULL);
+	dir = open(kit_path("."), O_RDONLY | O_DIRECTORY);
+	ck_assert_int_eq(flock(dir, LOCK_EX), 0);
+	ck_assert_int_eq(kquay_listen_unix(q, path, 0600), -1);
+	ck_assert_int_eq(errno, EBUSY);
+	ck_assert_int_eq(flock(dir, LOCK_UN), 0);
+	ck_assert_int_eq(kquay_listen_unix(q, path, 0600), 1);
+	ck_assert_int_eq(flock(dir, LOCK_EX | LOCK_NB), 0);
+	close(dir);
 	kit_stop();
 }
 END_TEST
@@ -475,6 +497,7 @@ static const TTest **const tests[] = {
 	&a_live_unix_socket_is_not_stolen,
 	&a_dead_unix_socket_is_replaced,
 	&two_that_find_it_dead_are_not_both_served,
+	&the_directory_is_locked_meanwhile,
 	&what_is_no_socket_is_left_alone,
 	&only_its_own_file_is_removed,
 	&out_of_descriptors_callers_are_shed,
