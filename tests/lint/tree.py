@@ -1,6 +1,7 @@
 """The source tree, as the lints see it: the files that belong to kquay."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -11,12 +12,8 @@ SKIP = 77
 def files(*suffixes, under=("",)):
     """Paths from the top of the tree, in order: what git does not ignore, or, in
     a tree without git, what lies there apart from build folders."""
-    listed = subprocess.run(
-        ["git", "-C", TOP, "ls-files", "-z", "-co", "--exclude-standard"],
-        capture_output=True,
-        text=True,
-    )
-    paths = listed.stdout.split("\0")[:-1] if listed.returncode == 0 else walk()
+    in_git = os.path.exists(os.path.join(TOP, ".git")) and shutil.which("git")
+    paths = (tracked() if in_git else None) or walk()
     return sorted(
         path
         for path in paths
@@ -24,6 +21,16 @@ def files(*suffixes, under=("",)):
         and path.endswith(suffixes or "")
         and os.path.exists(os.path.join(TOP, path))
     )
+
+
+def tracked():
+    """What git does not ignore, or nothing if git will not say."""
+    listed = subprocess.run(
+        ["git", "-C", TOP, "ls-files", "-z", "-co", "--exclude-standard"],
+        capture_output=True,
+        text=True,
+    )
+    return listed.stdout.split("\0")[:-1]
 
 
 def walk():
