@@ -51,7 +51,8 @@ descriptor_change(struct kqueue *q, const struct kevent *kev)
 	if (kev->ident > INT_MAX)
 		return EBADF;
 	fn = descriptor_find(q, fd);
-	if (fn != NULL && (process_strict || watch_suspect(fd)))
+	if (fn != NULL &&
+	    (process_strict || (watch_suspicious && watch_suspect(fd))))
 		descriptor_verify(q, fd);
 	if (fn == NULL || (fn->fn_knote[which].kn_status & KN_ATTACHED) == 0) {
 		if ((kev->flags & EV_ADD) == 0)
@@ -147,17 +148,15 @@ object_change(struct kqueue *q, const struct kevent *kev)
 /* -- all of them
  * ------------------------------------------------------------------------ */
 
+/* Of flags, what is not looked at here is ignored: EV_SYSFLAGS, R-CALL-24. */
 int
-change_apply(struct kqueue *q, const struct kevent *given)
+change_apply(struct kqueue *q, const struct kevent *kev)
 {
-	struct kevent kev = *given;
-
-	kev.flags &= (unsigned short)~EV_SYSFLAGS;
-	if ((kev.flags & (EV_ENABLE | EV_DISABLE)) == (EV_ENABLE | EV_DISABLE))
+	if ((kev->flags & (EV_ENABLE | EV_DISABLE)) == (EV_ENABLE | EV_DISABLE))
 		return EINVAL;
-	if ((kev.flags & (EV_ADD | EV_KEEPUDATA)) == (EV_ADD | EV_KEEPUDATA))
+	if ((kev->flags & (EV_ADD | EV_KEEPUDATA)) == (EV_ADD | EV_KEEPUDATA))
 		return EINVAL;
-	if (kev.filter == EVFILT_READ || kev.filter == EVFILT_WRITE)
-		return descriptor_change(q, &kev);
-	return object_change(q, &kev);
+	if (kev->filter == EVFILT_READ || kev->filter == EVFILT_WRITE)
+		return descriptor_change(q, kev);
+	return object_change(q, kev);
 }

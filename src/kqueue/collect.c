@@ -640,6 +640,8 @@ collect(struct kqueue *q, uint32_t life, struct kevent *events, int nevents,
 	const struct timespec *wait = timeout;
 	int error;
 
+	if (q->q_signals != 0)
+		signal_wait_begin();
 	if (ends && !(ends = deadline_of(timeout, &end)))
 		wait = NULL;
 	for (;;) {

@@ -32,6 +32,7 @@
 #include <unistd.h>
 
 #include "kq.h"
+#include "process.h"
 #include "watch.h"
 
 #define MAIN_BITS (FK_IN | FK_OUT | FK_EDGE | FK_ONCE)
@@ -619,6 +620,19 @@ descriptor_attach(struct kqueue *q, int fd, int which, const struct kevent *kev)
 	return 0;
 }
 
+/* What nearly every change finds: the kernel watches it as it should. */
+static bool
+is_watched_level(const struct fdnote *fn, int which)
+{
+	const struct knote *kn = &fn->fn_knote[which];
+	uint16_t bit = which == FN_READ ? FK_IN : FK_OUT;
+
+	return (fn->fn_kernel & (bit | FK_EDGE | FK_ONCE)) == bit &&
+	    (kn->kn_flags & EV_CLEAR) == 0 &&
+	    (kn->kn_status & (KN_GATED | KN_NEVER | KN_FORCED)) == 0 &&
+	    !process_strict;
+}
+
 int
 descriptor_touch(struct kqueue *q, int fd, struct fdnote *fn, int which)
 {
@@ -627,6 +641,8 @@ descriptor_touch(struct kqueue *q, int fd, struct fdnote *fn, int which)
 
 	if ((error = classify(fd, fn, which)) != 0 || !knote_enabled(kn))
 		return error;
+	if (is_watched_level(fn, which))
+		return 0;
 	if (asks_itself(fn, kn))
 		descriptor_push(q, fd, fn, which);
 	if (is_unpollable(fn))

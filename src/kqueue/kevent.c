@@ -47,18 +47,18 @@ static int
 apply(struct kqueue *q, const struct kevent *changes, int nchanges,
     struct kevent *events, int nevents, int *stored, bool *full)
 {
-	struct kevent change;
+	const struct kevent *change;
 	int error, i;
 
 	for (i = 0; i < nchanges; i++) {
-		if (changes[i].filter == 0)
+		change = &changes[i];
+		if (change->filter == 0)
 			continue;
-		change = changes[i];
-		error = change_apply(q, &change);
-		if (error == 0 && (change.flags & EV_RECEIPT) == 0)
+		error = change_apply(q, change);
+		if (error == 0 && (change->flags & EV_RECEIPT) == 0)
 			continue;
 		if (*stored < nevents) {
-			answer(&events[(*stored)++], &change, error);
+			answer(&events[(*stored)++], change, error);
 		} else if (error != 0) {
 			return error;
 		} else {

@@ -44,6 +44,7 @@
 #include <sys/epoll.h>
 #include <sys/event.h>
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <time.h>
@@ -241,8 +242,7 @@ struct kqueue {
  * ---------------------------------------------------------- */
 
 /*
- * A change, decoded: flags without EV_SYSFLAGS.  All functions are called with
- * the lock held.
+ * All functions are called with the lock held.
  */
 struct filter {
 	/*
@@ -299,16 +299,6 @@ void kqueue_unname(int fd);
 void kqueue_replace(struct kqueue *, int fd);
 /* In a forked child: no queue of the parent's is ours. */
 void kqueue_fork_child(void);
-
-/*
- * Take the lock of a queue that is still in the given life.  EBADF: it has
- * been closed; EDEADLK: this thread holds the lock, we are in a handler.
- */
-int queue_lock(struct kqueue *, uint32_t life);
-/* Drop the lock; first see to invariant 4. */
-void queue_unlock(struct kqueue *);
-/* Drop the lock, owing invariant 4: whoever calls comes back at once. */
-void queue_unlock_owing(struct kqueue *);
 
 /* A thread enters and leaves epoll_wait. */
 bool queue_enter(struct kqueue *);
@@ -372,6 +362,52 @@ ready_empty(const struct kqueue *q)
 {
 	return __atomic_load_n(&q->q_ready.f_tail, __ATOMIC_RELAXED) ==
 	    __atomic_load_n(&q->q_ready.f_head, __ATOMIC_RELAXED);
+}
+
+/* -- the lock of a queue --------------------------------------------------- */
+
+/*
+ * Take the lock of a queue that is still in the given life.  EBADF: it has
+ * been closed; EDEADLK: this thread holds the lock, we are in a handler.
+ */
+static inline int
+queue_lock(struct kqueue *q, uint32_t life)
+{
+	if (lock_take(&q->q_lock) == LOCK_MINE)
+		return EDEADLK;
+	if (q->q_life == life)
+		return 0;
+	lock_drop(&q->q_lock);
+	return EBADF;
+}
+
+/* Drop the lock, owing invariant 4: whoever calls comes back at once. */
+static inline void
+queue_unlock_owing(struct kqueue *q)
+{
+	lock_drop(&q->q_lock);
+}
+
+static inline bool
+queue_has_deferred(const struct kqueue *q)
+{
+	return __atomic_load_n(&q->q_deferred, __ATOMIC_RELAXED) != 0;
+}
+
+/* Drop the lock; first see to invariant 4 and to what handlers deferred. */
+void queue_unlock_slow(struct kqueue *);
+
+static inline void
+queue_unlock(struct kqueue *q)
+{
+	if (queue_has_deferred(q) || (!ready_empty(q) && !q->q_armed)) {
+		queue_unlock_slow(q);
+		return;
+	}
+	lock_drop(&q->q_lock);
+	/* A handler came between the look and the drop. */
+	if (queue_has_deferred(q) && lock_take(&q->q_lock) == LOCK_TAKEN)
+		queue_unlock_slow(q);
 }
 
 /* -- object.c

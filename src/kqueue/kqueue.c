@@ -230,7 +230,8 @@ queue_open(int name)
 	if ((epfd = fd_move_high(
 		 (int)syscall(SYS_fcntl, name, F_DUPFD_CLOEXEC, 0))) == -1)
 		return errno;
-	wake = fd_move_high(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+	wake = fd_move_high(
+	    (int)syscall(SYS_eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC));
 	error = wake == -1 ? errno : queue_join(name, epfd, wake);
 	if (error != 0) {
 		fd_close(epfd);
@@ -413,45 +414,26 @@ kqueue_fork_child(void)
 	table_lock.l_word = 0;
 }
 
-/* -- the lock of a queue
- * ------------------------------------------------------------- */
-
-int
-queue_lock(struct kqueue *q, uint32_t life)
-{
-	if (lock_take(&q->q_lock) == LOCK_MINE)
-		return EDEADLK;
-	if (q->q_life == life)
-		return 0;
-	lock_drop(&q->q_lock);
-	return EBADF;
-}
-
-void
-queue_unlock_owing(struct kqueue *q)
-{
-	lock_drop(&q->q_lock);
-}
+/* -- the lock of a queue -------------------------------------------------- */
 
 /*
  * A handler that found the lock held by its own thread left its changes
  * behind.  It may come between the last look and the drop: look once more.
  */
 void
-queue_unlock(struct kqueue *q)
+queue_unlock_slow(struct kqueue *q)
 {
 	uint64_t one = 1;
 
 	do {
-		while (__atomic_load_n(&q->q_deferred, __ATOMIC_RELAXED) != 0)
+		while (queue_has_deferred(q))
 			defer_apply(q);
 		if (!ready_empty(q) && !q->q_armed) {
 			q->q_armed = true;
 			syscall(SYS_write, q->q_wake, &one, sizeof(one));
 		}
 		lock_drop(&q->q_lock);
-	} while (__atomic_load_n(&q->q_deferred, __ATOMIC_RELAXED) != 0 &&
-	    lock_take(&q->q_lock) == LOCK_TAKEN);
+	} while (queue_has_deferred(q) && lock_take(&q->q_lock) == LOCK_TAKEN);
 }
 
 /* -- threads in epoll_wait

@@ -11,6 +11,8 @@
 
 #include <stdint.h>
 
+#include "process.h"
+
 struct lock {
 	uint32_t l_word; /* 0, or holder's tid | LOCK_WAITERS */
 };
@@ -32,23 +34,36 @@ void lock_forget_tid(void);
 enum lock_result lock_take_slow(struct lock *, uint32_t tid);
 void lock_wake(struct lock *);
 
+/* Alone, no atomic instruction is needed, only the order of our own thread. */
 static inline enum lock_result
 lock_take(struct lock *l)
 {
 	uint32_t tid, unlocked = 0;
 
 	tid = lock_tid != 0 ? lock_tid : lock_ask_tid();
-	if (__atomic_compare_exchange_n(&l->l_word, &unlocked, tid, 0,
-		__ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+	if (process_single_threaded()) {
+		if (l->l_word == 0) {
+			l->l_word = tid;
+			__atomic_signal_fence(__ATOMIC_SEQ_CST);
+			return LOCK_TAKEN;
+		}
+	} else if (__atomic_compare_exchange_n(&l->l_word, &unlocked, tid, 0,
+		       __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
 		return LOCK_TAKEN;
+	}
 	return lock_take_slow(l, tid);
 }
 
 static inline void
 lock_drop(struct lock *l)
 {
-	if (__atomic_exchange_n(&l->l_word, 0, __ATOMIC_RELEASE) & LOCK_WAITERS)
+	if (process_single_threaded()) {
+		__atomic_signal_fence(__ATOMIC_SEQ_CST);
+		l->l_word = 0;
+	} else if (__atomic_exchange_n(&l->l_word, 0, __ATOMIC_RELEASE) &
+	    LOCK_WAITERS) {
 		lock_wake(l);
+	}
 }
 
 #endif

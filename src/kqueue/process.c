@@ -73,7 +73,14 @@ first_time(void)
 bool
 process_is_self(void)
 {
-	return process_is_owner() && syscall(SYS_getpid) == process_id;
+	if (!process_is_owner())
+		return false;
+	if (!process_vforked && !process_vforks_unseen)
+		return true;
+	if (syscall(SYS_getpid) != process_id)
+		return false;
+	process_vforked = 0;
+	return true;
 }
 
 void

@@ -42,6 +42,7 @@ struct watch {
 #define ALL_QUEUES (DUPED - 1)
 
 bool watch_on;
+bool watch_suspicious;
 static struct watch *watches;
 static uint32_t nwatches;
 static int highest = -1; /* number ever watched; only grows */
@@ -80,6 +81,14 @@ watch_of(int fd)
 	    (uint32_t)fd >= nwatches)
 		return NULL;
 	return &watches[fd];
+}
+
+/* The number may not name what its knotes were made for. */
+static void
+suspect(struct watch *w)
+{
+	__atomic_fetch_or(&w->w_bits, SUSPECT, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&watch_suspicious, true, __ATOMIC_RELEASE);
 }
 
 bool
@@ -165,8 +174,9 @@ purge(struct kqueue *q, int fd, int unused)
 		epoll_ctl(q->q_epoll, EPOLL_CTL_DEL, fd, NULL);
 		if (q->q_writer != -1)
 			epoll_ctl(q->q_writer, EPOLL_CTL_DEL, fd, NULL);
-		__atomic_fetch_or(&watches[fd].w_bits,
-		    SUSPECT | 1u << q->q_slot % NBITS, __ATOMIC_SEQ_CST);
+		__atomic_fetch_or(&watches[fd].w_bits, 1u << q->q_slot % NBITS,
+		    __ATOMIC_SEQ_CST);
+		suspect(&watches[fd]);
 		break;
 	}
 }
@@ -182,8 +192,7 @@ verify(struct kqueue *q, int fd, int unused)
 		queue_unlock(q);
 		break;
 	case EDEADLK:
-		__atomic_fetch_or(&watches[fd].w_bits, SUSPECT,
-		    __ATOMIC_SEQ_CST);
+		suspect(&watches[fd]);
 		break;
 	}
 }
@@ -256,7 +265,7 @@ watch_add_raced(int fd, struct watch_add seen)
 	start = __atomic_load_n(&w->w_start, __ATOMIC_SEQ_CST);
 	end = __atomic_load_n(&w->w_end, __ATOMIC_SEQ_CST);
 	if (start != end) {
-		__atomic_fetch_or(&w->w_bits, SUSPECT, __ATOMIC_SEQ_CST);
+		suspect(w);
 		return __atomic_load_n(&w->w_end, __ATOMIC_SEQ_CST) != end;
 	}
 	return start != seen.wa_start || end != seen.wa_end;
