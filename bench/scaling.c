@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 #define MOST 10000
-#define NEVENTS 1024
+#define NEVENTS 256
 #define MAX_PIECES 64
 #define WORD (8 * sizeof(unsigned long))
 #define WORDS (2 * MOST / WORD + 8)
