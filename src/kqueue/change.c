@@ -32,8 +32,7 @@ touch(struct knote *kn, const struct kevent *kev)
 		kn->kn_status |= KN_DISABLED;
 }
 
-/* -- READ and WRITE
- * ---------------------------------------------------------------- */
+/* -- READ and WRITE -------------------------------------------------------- */
 
 static int
 unknown_descriptor(int fd)
@@ -73,8 +72,7 @@ descriptor_change(struct kqueue *q, const struct kevent *kev)
 	return descriptor_touch(q, fd, fn, which);
 }
 
-/* -- the other filters
- * --------------------------------------------------------------- */
+/* -- the other filters ----------------------------------------------------- */
 
 static int
 object_keep_ext(struct object *o, const struct kevent *kev)
@@ -145,8 +143,7 @@ object_change(struct kqueue *q, const struct kevent *kev)
 	return 0;
 }
 
-/* -- all of them
- * ------------------------------------------------------------------------ */
+/* -- all of them ----------------------------------------------------------- */
 
 /* Of flags, what is not looked at here is ignored: EV_SYSFLAGS, R-CALL-24. */
 int

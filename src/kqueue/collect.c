@@ -53,8 +53,7 @@ struct turn {
 static const int16_t
     filters[] = { [FN_READ] = EVFILT_READ, [FN_WRITE] = EVFILT_WRITE };
 
-/* -- one event
- * -------------------------------------------------------------------- */
+/* -- one event ------------------------------------------------------------- */
 
 static struct kevent *
 store(struct turn *t, const struct knote *kn, uintptr_t ident, int filter,
@@ -99,8 +98,7 @@ returned(struct turn *t, struct knote *kn)
 	return (kn->kn_flags & (EV_ONESHOT | EV_DISPATCH)) == 0;
 }
 
-/* -- READ and WRITE
- * ------------------------------------------------------------------ */
+/* -- READ and WRITE -------------------------------------------------------- */
 
 /* The kernel will report it again and again, and the FIFO does not. */
 static bool
@@ -280,8 +278,7 @@ ready_descriptor(struct turn *t, int fd, struct fdnote *fn, int which)
 		descriptor_relook(q, fd, fn, which);
 }
 
-/* -- the other filters
- * ------------------------------------------------------------------- */
+/* -- the other filters ----------------------------------------------------- */
 
 static void
 ready_object(struct turn *t, struct object *o)
@@ -328,8 +325,7 @@ take_ready(struct turn *t)
 	}
 }
 
-/* -- what epoll has
- * --------------------------------------------------------------------- */
+/* -- what epoll has -------------------------------------------------------- */
 
 static int
 poll_epoll(int epfd, struct epoll_event *buf, int max, int timeout_ms)
@@ -380,9 +376,7 @@ take_event(struct turn *t, const struct epoll_event *e)
 	t->t_again = true;
 }
 
-/* -- waiting
- * ------------------------------------------------------------------------------
- */
+/* -- waiting --------------------------------------------------------------- */
 
 /* How long is left until the end; 0 if it has passed. */
 static const struct timespec *
@@ -455,9 +449,7 @@ enter_wait(const struct turn *t, struct epoll_event *buf, int max,
 	return n;
 }
 
-/* -- a turn
- * -------------------------------------------------------------------------------
- */
+/* -- a turn ---------------------------------------------------------------- */
 
 /* A new turn begins. */
 static void
@@ -660,8 +652,7 @@ collect(struct kqueue *q, uint32_t life, struct kevent *events, int nevents,
 	return error;
 }
 
-/* -- for a queue that watches this one
- * ------------------------------------------------------ */
+/* -- for a queue that watches this one ------------------------------------- */
 
 /*
  * How many events there are only epoll knows, and it tells by handing them

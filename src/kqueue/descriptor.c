@@ -95,8 +95,7 @@ slot_new(struct kqueue *q, int fd, struct fdnote **fnp)
 	return 0;
 }
 
-/* -- what the kernel should watch
- * ------------------------------------------------ */
+/* -- what the kernel should watch ------------------------------------------ */
 
 /* A knote that waits for the kernel. */
 static bool
@@ -170,8 +169,7 @@ writer_events(uint16_t want)
 	    (want & FK_WONCE ? EPOLLONESHOT : 0);
 }
 
-/* -- telling it
- * ------------------------------------------------------------------- */
+/* -- telling it ------------------------------------------------------------ */
 
 /* The errno values of epoll_ctl() in the words of kevent(). */
 static int
@@ -335,8 +333,7 @@ descriptor_narrow(struct kqueue *q, int fd, struct fdnote *fn)
 		sync_writer(q, fd, fn, want, REARM);
 }
 
-/* -- knotes
- * ----------------------------------------------------------------------- */
+/* -- knotes ---------------------------------------------------------------- */
 
 static void
 release(struct kqueue *q, int fd, struct fdnote *fn, int which)

@@ -57,7 +57,7 @@ find_real(void)
 		memcpy(&real_spawnp, &found, sizeof(found));
 }
 
-/* -- exec ----------------------------------------------------------------- */
+/* -- exec ------------------------------------------------------------------ */
 
 static int
 exec_at(int dir, const char *path, char *const argv[], char *const envp[],
@@ -257,7 +257,7 @@ execle(const char *path, const char *first, ...)
 	return execve(path, argv, envp);
 }
 
-/* -- libc makes the child ------------------------------------------------- */
+/* -- libc makes the child -------------------------------------------------- */
 
 static bool
 plain_begin(void)
@@ -340,7 +340,7 @@ popen(const char *command, const char *mode)
 	return file;
 }
 
-/* -- system(3) ------------------------------------------------------------ */
+/* -- system(3) ------------------------------------------------------------- */
 
 /*
  * libc's own would keep signals plainly ignored until the command ends, so it

@@ -46,7 +46,7 @@ set_of(sigset_t *set, int signo)
 	sigaddset(set, signo);
 }
 
-/* -- dispositions --------------------------------------------------------- */
+/* -- dispositions ---------------------------------------------------------- */
 
 KQ_EXPORT BARE_CODE int
 sigaction(int signo, const struct sigaction *restrict action,
@@ -171,7 +171,7 @@ sigignore(int signo)
 	return signal_action(signo, &action, NULL);
 }
 
-/* -- masks ---------------------------------------------------------------- */
+/* -- masks ----------------------------------------------------------------- */
 
 /* 0 or an errno value; errno itself stays. */
 static int
@@ -277,7 +277,7 @@ signalfd(int fd, const sigset_t *set, int flags)
 	return r;
 }
 
-/* -- waits ---------------------------------------------------------------- */
+/* -- waits ----------------------------------------------------------------- */
 
 static BARE_CODE void
 release(void *claim)

@@ -180,8 +180,7 @@ tag_make(enum tagkind kind, uint32_t gen, uint32_t index)
 #define TAG_GEN(tag) ((uint32_t)((tag) >> 32) & GEN_MASK)
 #define TAG_INDEX(tag) ((uint32_t)(tag))
 
-/* -- the ready FIFO
- * ------------------------------------------------------------ */
+/* -- the ready FIFO -------------------------------------------------------- */
 
 struct ready {            /* a knote that stands in it */
 	uint32_t r_index; /* descriptor number or object */
@@ -196,8 +195,7 @@ struct fifo {
 	uint32_t f_reserved;     /* knotes that have a place reserved */
 };
 
-/* -- the queue
- * ----------------------------------------------------------------- */
+/* -- the queue ------------------------------------------------------------- */
 
 struct kqueue {
 	struct lock q_lock;
@@ -238,8 +236,7 @@ struct kqueue {
 
 #define NO_OBJECT UINT32_MAX
 
-/* -- filters of objects
- * ---------------------------------------------------------- */
+/* -- filters of objects ---------------------------------------------------- */
 
 /*
  * All functions are called with the lock held.
@@ -276,8 +273,7 @@ extern const struct filter filter_user;    /* filter_user.c */
 extern const struct filter filter_signal;  /* filter_signal.c */
 extern const struct filter filter_recheck; /* recheck.c */
 
-/* -- kqueue.c: queues and their names
- * ----------------------------------------------- */
+/* -- kqueue.c: queues and their names -------------------------------------- */
 
 /*
  * The queue that the descriptor names, a dup of one included.  NULL with
@@ -318,14 +314,12 @@ int fd_move_high(int fd);
 /* close() without being noticed: the library's own descriptors. */
 void fd_close(int fd);
 
-/* -- change.c: one entry of a change list
- * ------------------------------------------- */
+/* -- change.c: one entry of a change list ---------------------------------- */
 
 /* With the lock held. */
 int change_apply(struct kqueue *, const struct kevent *);
 
-/* -- collect.c: what to return
- * -------------------------------------------------------- */
+/* -- collect.c: what to return --------------------------------------------- */
 
 /*
  * Wait for events and store up to nevents of them; *stored says how many.
@@ -336,8 +330,7 @@ int collect(struct kqueue *, uint32_t life, struct kevent *events, int nevents,
 /* Events that the queue holds, for a queue that watches it. */
 int collect_count(struct kqueue *, bool look);
 
-/* -- ready.c
- * -------------------------------------------------------------------------- */
+/* -- ready.c --------------------------------------------------------------- */
 
 /* Room for one more knote that may stand in the FIFO; 0 or ENOMEM. */
 int ready_reserve(struct kqueue *);
@@ -410,8 +403,7 @@ queue_unlock(struct kqueue *q)
 		queue_unlock_slow(q);
 }
 
-/* -- object.c
- * ------------------------------------------------------------------------- */
+/* -- object.c -------------------------------------------------------------- */
 
 /* The filter's functions, or NULL if there is no such filter. */
 const struct filter *object_filter(int filter);
@@ -431,8 +423,7 @@ void object_free_all(struct kqueue *);
  */
 void object_activate(struct kqueue *, struct object *);
 
-/* -- descriptor.c: READ and WRITE knotes, and what the kernel watches for them
- * ---------- */
+/* -- descriptor.c: READ and WRITE knotes, what the kernel watches for them - */
 
 /* The slot of a descriptor; NULL if there has never been a knote. */
 struct fdnote *descriptor_find(struct kqueue *, int fd);
@@ -473,8 +464,7 @@ void descriptor_register_all(struct kqueue *);
 void descriptor_verify(struct kqueue *, int fd);
 void descriptor_free_all(struct kqueue *);
 
-/* -- source.c: what a descriptor is, and what it has to say
- * ----------------------------- */
+/* -- source.c: what a descriptor is, and what it has to say ---------------- */
 
 enum fdtype source_type(int fd);
 
@@ -518,16 +508,14 @@ int defer_change(struct kqueue *, const struct kevent *);
 /* Apply what has been kept; with the lock held. */
 void defer_apply(struct kqueue *);
 
-/* -- file.c: regular files and directories, which epoll refuses
- * -------------------------- */
+/* -- file.c: regular files and directories, which epoll refuses ------------ */
 
 int file_attach(struct kqueue *, int fd, struct fdnote *);
 void file_detach(struct kqueue *, int fd, struct fdnote *);
 /* The inotify descriptor of q is readable. */
 void file_changed(struct kqueue *);
 
-/* -- filter_timer.c
- * ------------------------------------------------------------------- */
+/* -- filter_timer.c -------------------------------------------------------- */
 
 /* A clock's timerfd fired: activate what is due, set it again. */
 void timer_expire(struct kqueue *, enum kqclock);
@@ -551,8 +539,7 @@ int recheck_open(struct kqueue *);
 /* A WRITE knote with NOTE_LOWAT was found with too little space. */
 void recheck_later(struct kqueue *);
 
-/* -- filter_signal.c and signals.c
- * ------------------------------------------------------ */
+/* -- filter_signal.c and signals.c ----------------------------------------- */
 
 /*
  * The handler that counts signals takes no lock: it adds to a total and writes

@@ -73,8 +73,7 @@ fd_close(int fd)
 	}
 }
 
-/* -- the table
- * ------------------------------------------------------------------ */
+/* -- the table ------------------------------------------------------------- */
 
 struct kqueue *
 kqueue_at(uint32_t slot)
@@ -146,8 +145,7 @@ take_slot(void)
 	return q;
 }
 
-/* -- opening
- * ---------------------------------------------------------------------- */
+/* -- opening --------------------------------------------------------------- */
 
 int
 queue_watch(struct kqueue *q, int fd, uint32_t events, uint64_t tag)
@@ -285,8 +283,7 @@ kqueuex(unsigned int flags)
 	return kqueue_create(flags & KQUEUE_CLOEXEC ? O_CLOEXEC : 0);
 }
 
-/* -- closing
- * ------------------------------------------------------------------------ */
+/* -- closing --------------------------------------------------------------- */
 
 /*
  * Nobody is in epoll_wait and nobody needs to be woken any more: the slot may
@@ -414,7 +411,7 @@ kqueue_fork_child(void)
 	table_lock.l_word = 0;
 }
 
-/* -- the lock of a queue -------------------------------------------------- */
+/* -- the lock of a queue --------------------------------------------------- */
 
 /*
  * A handler that found the lock held by its own thread left its changes
@@ -436,8 +433,7 @@ queue_unlock_slow(struct kqueue *q)
 	} while (queue_has_deferred(q) && lock_take(&q->q_lock) == LOCK_TAKEN);
 }
 
-/* -- threads in epoll_wait
- * ------------------------------------------------------------ */
+/* -- threads in epoll_wait ------------------------------------------------- */
 
 bool
 queue_enter(struct kqueue *q)

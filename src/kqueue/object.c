@@ -42,8 +42,7 @@ object_at(struct kqueue *q, uint32_t index)
 	return &q->q_slabs[index / OBJSLAB][index % OBJSLAB];
 }
 
-/* -- the hash
- * ------------------------------------------------------------------ */
+/* -- the hash -------------------------------------------------------------- */
 
 static uint32_t *
 chain(const struct kqueue *q, int filter, uintptr_t ident)
@@ -112,8 +111,7 @@ hash_grow(struct kqueue *q)
 	return 0;
 }
 
-/* -- the slabs
- * ------------------------------------------------------------------ */
+/* -- the slabs ------------------------------------------------------------- */
 
 /* One more slab, its objects on the free list. */
 static int

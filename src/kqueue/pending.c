@@ -64,7 +64,7 @@ static uint64_t counted; /* atomic: of those left, pending and counted */
 static unsigned int moments;
 static uint64_t verified_at; /* atomic: ns */
 
-/* -- who blocks what ------------------------------------------------------ */
+/* -- who blocks what ------------------------------------------------------- */
 
 /* The set that a thread blocks, by its status file; false: it has gone. */
 static bool
@@ -145,7 +145,7 @@ survey_threads(uint64_t set)
 	return s;
 }
 
-/* -- holding -------------------------------------------------------------- */
+/* -- holding --------------------------------------------------------------- */
 
 static BARE_CODE siginfo_t *
 held_at(struct held *h, unsigned int i)
@@ -234,7 +234,7 @@ give_back_set(uint64_t set)
 		give_back(signal_first(set));
 }
 
-/* -- looking -------------------------------------------------------------- */
+/* -- looking --------------------------------------------------------------- */
 
 /* What this thread blocks, and is pending to it or to the process. */
 static BARE_CODE uint64_t
@@ -344,7 +344,7 @@ pending_unsure(void)
 	return __atomic_load_n(&counted, __ATOMIC_RELAXED) != 0;
 }
 
-/* -- what the wrappers ask for -------------------------------------------- */
+/* -- what the wrappers ask for --------------------------------------------- */
 
 BARE_CODE void
 pending_give_back(uint64_t set)

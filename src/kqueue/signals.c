@@ -67,7 +67,7 @@ static int (*real_sigaction)(int, const struct sigaction *, struct sigaction *);
 
 static void hook(int signo, siginfo_t *info, void *context);
 
-/* -- the real thing ------------------------------------------------------- */
+/* -- the real thing -------------------------------------------------------- */
 
 extern void *dlsym(void *, const char *) __attribute__((weak));
 extern int __sigaction(int, const struct sigaction *, struct sigaction *);
@@ -86,7 +86,7 @@ find_real(void)
 		real_sigaction = __sigaction;
 }
 
-/* -- the lock ------------------------------------------------------------- */
+/* -- the lock -------------------------------------------------------------- */
 
 BARE_CODE void
 signals_lock(uint64_t *mask)
@@ -113,7 +113,7 @@ signals_mine(void)
 	return syscall(SYS_getpid) == __atomic_load_n(&owner, __ATOMIC_SEQ_CST);
 }
 
-/* -- dispositions --------------------------------------------------------- */
+/* -- dispositions ---------------------------------------------------------- */
 
 enum default_action { IGNORE, STOP, FATAL };
 
@@ -302,7 +302,7 @@ signal_action(int signo, const struct sigaction *action, struct sigaction *old)
 	return r;
 }
 
-/* -- counting ------------------------------------------------------------- */
+/* -- counting -------------------------------------------------------------- */
 
 BARE_CODE int
 signal_wake(int signo)
@@ -357,7 +357,7 @@ signal_total(int signo)
 	return __atomic_load_n(&table[signo].w_total, __ATOMIC_SEQ_CST);
 }
 
-/* -- the handler ---------------------------------------------------------- */
+/* -- the handler ----------------------------------------------------------- */
 
 /*
  * Stop, as the kernel would have: it alone knows when a stop is not due
@@ -473,7 +473,7 @@ signal_only_ignored(void)
 	return only_ignored;
 }
 
-/* -- watching ------------------------------------------------------------- */
+/* -- watching -------------------------------------------------------------- */
 
 /* A program that closes what it did not open may have closed the eventfd. */
 static int
@@ -562,7 +562,7 @@ signal_unwatch(int signo)
 	signals_unlock(&mask);
 }
 
-/* -- processes that inherit ----------------------------------------------- */
+/* -- processes that inherit ------------------------------------------------ */
 
 /* Install anew what the program ignores. */
 static void

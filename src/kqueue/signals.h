@@ -53,7 +53,7 @@ signal_set_of(const sigset_t *set)
 	return word;
 }
 
-/* -- signals.c ------------------------------------------------------------------ */
+/* -- signals.c ------------------------------------------------------------- */
 
 extern uint64_t signals_watched_word;
 extern uint64_t signals_held_word;
@@ -109,7 +109,7 @@ void	 signals_plain_end(void);
 void	 signals_exec_begin(void);
 void	 signals_exec_failed(void);
 
-/* -- pending.c ------------------------------------------------------------------ */
+/* -- pending.c ------------------------------------------------------------- */
 
 /* Signals that we took from the kernel, and that are pending to the program. */
 BARE_CODE static inline uint64_t

@@ -29,8 +29,7 @@
 
 #include "kq.h"
 
-/* -- what it is
- * ------------------------------------------------------------------ */
+/* -- what it is ------------------------------------------------------------ */
 
 static enum fdtype
 socket_type(int fd)
@@ -101,8 +100,7 @@ source_type(int fd)
 	}
 }
 
-/* -- socket state
- * ------------------------------------------------------------------ */
+/* -- socket state ---------------------------------------------------------- */
 
 /* The state of a TCP socket, TCP_ESTABLISHED for another that is no TCP's. */
 static int
@@ -181,8 +179,7 @@ readable(int fd)
 	return ioctl(fd, FIONREAD, &n) == -1 ? -1 : n;
 }
 
-/* -- may it be watched
- * ---------------------------------------------------------------- */
+/* -- may it be watched ----------------------------------------------------- */
 
 static int
 attach_read(struct fdnote *fn)
@@ -237,8 +234,7 @@ source_attach(int fd, struct fdnote *fn, int which)
 	return which == FN_READ ? attach_read(fn) : attach_write(fd, fn);
 }
 
-/* -- is there something to report
- * ------------------------------------------------------- */
+/* -- is there something to report ------------------------------------------ */
 
 /*
  * A stream socket that is neither connected nor connecting polls as hung up,
@@ -373,9 +369,7 @@ source_verdict(int fd, struct fdnote *fn, int which, uint32_t mask)
 	}
 }
 
-/* -- how much
- * ------------------------------------------------------------------------------
- */
+/* -- how much -------------------------------------------------------------- */
 
 /*
  * DIVERGES: the socket's error is derived, for getsockopt(SO_ERROR) would take

@@ -239,8 +239,7 @@ watch_close_end(int fd)
 	errno = saved;
 }
 
-/* -- EV_ADD
- * ---------------------------------------------------------------------- */
+/* -- EV_ADD ---------------------------------------------------------------- */
 
 struct watch_add
 watch_add_begin(struct kqueue *q, int fd)
@@ -278,8 +277,7 @@ watch_suspect(int fd)
 		   SUSPECT) != 0;
 }
 
-/* -- the other wrappers
- * ----------------------------------------------------------- */
+/* -- the other wrappers ---------------------------------------------------- */
 
 /* From now on what happens to the one may be news of the other. */
 static void

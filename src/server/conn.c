@@ -442,8 +442,7 @@ release(struct kquay_conn *c)
 	kquay_pool_give(c);
 }
 
-/* -- what the service calls
- * ---------------------------------------------------- */
+/* -- what the service calls ------------------------------------------------ */
 
 void
 kquay_close(struct kquay_conn *c)

@@ -20,7 +20,7 @@ static uint64_t clocks[2]; /* by enum kqclock, ns */
 static uint64_t set_to;    /* what the timerfd was set to last, ns */
 static int settings, activations, creation_errno, watch_error, closes;
 
-/* -- what filter_timer.c calls -------------------------------------------- */
+/* -- what filter_timer.c calls --------------------------------------------- */
 
 int __wrap_clock_gettime(clockid_t id, struct timespec *ts);
 int __wrap_timerfd_create(int id, int flags);
@@ -94,7 +94,7 @@ object_activate(struct kqueue *q, struct object *o)
 	activations++;
 }
 
-/* -- the tests' own words ------------------------------------------------- */
+/* -- the tests' own words -------------------------------------------------- */
 
 static void
 setup(void)
@@ -184,7 +184,7 @@ up(uint64_t ns)
 	return 1000 * (uint64_t)SECOND + ns;
 }
 
-/* -- periods -------------------------------------------------------------- */
+/* -- periods --------------------------------------------------------------- */
 
 START_TEST(units)
 {
@@ -311,7 +311,7 @@ START_TEST(one_shot)
 }
 END_TEST
 
-/* -- the wall clock ------------------------------------------------------- */
+/* -- the wall clock -------------------------------------------------------- */
 
 /* R-TIMER-11: without EV_CLEAR it is reported until it is deleted. */
 START_TEST(a_time_of_the_wall_clock_stays)
@@ -372,7 +372,7 @@ START_TEST(note_absolute_is_one_shot_and_stays_so)
 }
 END_TEST
 
-/* -- changes -------------------------------------------------------------- */
+/* -- changes --------------------------------------------------------------- */
 
 /* R-TIMER-14: what was counted is thrown away. */
 START_TEST(adding_again_starts_anew)
@@ -453,7 +453,7 @@ START_TEST(a_refused_timer_leaves_nothing)
 }
 END_TEST
 
-/* -- the timerfd ---------------------------------------------------------- */
+/* -- the timerfd ----------------------------------------------------------- */
 
 START_TEST(only_an_earlier_deadline_sets_the_timerfd)
 {

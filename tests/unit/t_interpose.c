@@ -40,7 +40,7 @@ extern void __tsan_init(void) __attribute__((weak));
 
 static int kq, fds[2], copy;
 
-/* -- what the tests share ------------------------------------------------- */
+/* -- what the tests share -------------------------------------------------- */
 
 static int
 change(int fd, int filter, unsigned int flags)
@@ -126,7 +126,7 @@ is_shared(void)
 	return interpose_effective == NULL;
 }
 
-/* -- the descriptor goes -------------------------------------------------- */
+/* -- the descriptor goes --------------------------------------------------- */
 
 START_TEST(close_loses_the_knote)
 {
@@ -264,7 +264,7 @@ START_TEST(close_in_a_signal_handler_loses_it)
 }
 END_TEST
 
-/* -- ranges --------------------------------------------------------------- */
+/* -- ranges ---------------------------------------------------------------- */
 
 START_TEST(close_range_loses_it)
 {
@@ -378,7 +378,7 @@ START_TEST(closefrom_closes_a_queue)
 }
 END_TEST
 
-/* -- the number names another file ---------------------------------------- */
+/* -- the number names another file ----------------------------------------- */
 
 START_TEST(dup2_over_it_loses_it)
 {
@@ -508,7 +508,7 @@ START_TEST(fcntl_passes_its_argument_on)
 }
 END_TEST
 
-/* -- what epoll does not tell --------------------------------------------- */
+/* -- what epoll does not tell ---------------------------------------------- */
 
 START_TEST(shutdown_is_the_end_for_a_writer)
 {
@@ -544,7 +544,7 @@ START_TEST(lseek_makes_a_file_readable)
 }
 END_TEST
 
-/* -- errno, children, cancellation ---------------------------------------- */
+/* -- errno, children, cancellation ----------------------------------------- */
 
 START_TEST(errno_is_kept)
 {

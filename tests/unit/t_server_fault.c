@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* -- system calls that fail -- */
+/* -- system calls that fail ------------------------------------------------ */
 
 /* The next calls fail so: err each (0: one byte only), then all is well. */
 static struct fault {
@@ -198,7 +198,7 @@ START_TEST(kevent_fails_and_can_be_tried_again)
 }
 END_TEST
 
-/* -- memory that is not there -- */
+/* -- memory that is not there ---------------------------------------------- */
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);

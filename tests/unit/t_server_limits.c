@@ -32,7 +32,7 @@ over_at(int64_t from, int ms)
 	return kit_closed.n > before;
 }
 
-/* -- time -- */
+/* -- time ------------------------------------------------------------------ */
 
 START_TEST(idle_counts_from_the_last_byte_either_way)
 {
@@ -182,7 +182,7 @@ START_TEST(due_tells_the_next_limit)
 }
 END_TEST
 
-/* -- bytes -- */
+/* -- bytes ----------------------------------------------------------------- */
 
 START_TEST(output_over_outmax_ends_it_as_slow)
 {
@@ -273,7 +273,7 @@ START_TEST(a_slow_reader_costs_bounded_memory)
 }
 END_TEST
 
-/* -- the table -- */
+/* -- the table ------------------------------------------------------------- */
 
 static int nrefused;
 

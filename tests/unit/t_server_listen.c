@@ -62,7 +62,7 @@ has_ipv6(void)
 	return yes;
 }
 
-/* -- names -- */
+/* -- names ----------------------------------------------------------------- */
 
 START_TEST(every_address_of_the_machine_on_one_port)
 {
@@ -185,7 +185,7 @@ START_TEST(an_inherited_socket_is_taken_over)
 }
 END_TEST
 
-/* -- UNIX sockets -- */
+/* -- UNIX sockets ---------------------------------------------------------- */
 
 START_TEST(unix_socket_has_mode_peer_and_end)
 {
@@ -395,7 +395,7 @@ START_TEST(only_its_own_file_is_removed)
 }
 END_TEST
 
-/* -- out of descriptors -- */
+/* -- out of descriptors ---------------------------------------------------- */
 
 enum { CALLERS = 60, LIMIT = 24 };
 

@@ -42,7 +42,7 @@ start_with_signals(const struct kquay_ops *ops)
 	ck_assert_int_eq(kquay_listen(q, "127.0.0.1", kit_port), 1);
 }
 
-/* -- signals and draining -- */
+/* -- signals and draining -------------------------------------------------- */
 
 START_TEST(sigterm_flushes_and_ends)
 {
@@ -205,7 +205,7 @@ START_TEST(free_ends_everything)
 }
 END_TEST
 
-/* -- posts -- */
+/* -- posts ----------------------------------------------------------------- */
 
 enum { THREADS = 4, POSTS = 2000 };
 static int posted[THREADS];
@@ -306,7 +306,7 @@ START_TEST(free_calls_what_was_posted)
 }
 END_TEST
 
-/* -- watches -- */
+/* -- watches --------------------------------------------------------------- */
 
 static int watched;
 static struct kevent last;
@@ -424,7 +424,7 @@ START_TEST(a_watch_ended_in_its_batch_is_silent)
 }
 END_TEST
 
-/* -- inside of another loop -- */
+/* -- inside of another loop ------------------------------------------------ */
 
 static void
 step_again(struct kquay_conn *c, char *text, size_t len)

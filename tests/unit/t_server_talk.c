@@ -44,7 +44,7 @@ echo(struct kquay_conn *c, char *data, size_t len)
 	return (ssize_t)len;
 }
 
-/* -- lines -- */
+/* -- lines ----------------------------------------------------------------- */
 
 START_TEST(lines_in_all_shapes)
 {
@@ -109,7 +109,7 @@ START_TEST(the_longest_line_is_inmax_bytes)
 }
 END_TEST
 
-/* -- raw input -- */
+/* -- raw input ------------------------------------------------------------- */
 
 /* Uses whole words of four, one a call; hangs up at a '!'. */
 static ssize_t
@@ -171,7 +171,7 @@ START_TEST(unused_input_over_inmax_is_too_long)
 }
 END_TEST
 
-/* -- end of file -- */
+/* -- end of file ----------------------------------------------------------- */
 
 static int ends;
 
@@ -270,7 +270,7 @@ START_TEST(half_close_delivers_8_mib)
 }
 END_TEST
 
-/* -- output -- */
+/* -- output ---------------------------------------------------------------- */
 
 static int writes;
 
@@ -399,7 +399,7 @@ START_TEST(drained_is_told_once_per_high_water)
 }
 END_TEST
 
-/* -- everybody to everybody -- */
+/* -- everybody to everybody ------------------------------------------------ */
 
 static void
 say(struct kquay_conn *c, char *text, size_t len)
@@ -569,7 +569,7 @@ START_TEST(a_reused_descriptor_is_heard)
 }
 END_TEST
 
-/* -- changing one's mind -- */
+/* -- changing one's mind --------------------------------------------------- */
 
 static void switch_to_echo(struct kquay_conn *c, char *text, size_t len);
 static const struct kquay_ops echo_ops = { .input = echo };
@@ -636,7 +636,7 @@ START_TEST(pause_holds_lines_and_end_back)
 }
 END_TEST
 
-/* -- adopting -- */
+/* -- adopting -------------------------------------------------------------- */
 
 START_TEST(adopt_a_socketpair_a_pipe_and_a_pty)
 {

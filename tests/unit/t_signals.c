@@ -27,7 +27,7 @@
 
 #define PACED 2000
 
-/* -- threads -------------------------------------------------------------- */
+/* -- threads --------------------------------------------------------------- */
 
 static int gate[2];
 
@@ -263,7 +263,7 @@ START_TEST(ignored_does_not_interrupt)
 }
 END_TEST
 
-/* -- the program's own dispositions --------------------------------------- */
+/* -- the program's own dispositions ---------------------------------------- */
 
 START_TEST(dispositions_are_shown)
 {

@@ -30,7 +30,7 @@
 
 static char self[4096];
 
-/* -- defaults ------------------------------------------------------------- */
+/* -- defaults -------------------------------------------------------------- */
 
 START_TEST(default_kills)
 {
@@ -101,7 +101,7 @@ START_TEST(ignored_children_leave_no_zombie)
 }
 END_TEST
 
-/* -- processes inherit ---------------------------------------------------- */
+/* -- processes inherit ----------------------------------------------------- */
 
 static char *const child_argv[] = { self, (char *)(uintptr_t)CHILD, NULL };
 

@@ -11,7 +11,7 @@
 
 #define OWNERS 300
 
-/* -- allocations that fail ------------------------------------------------ */
+/* -- allocations that fail ------------------------------------------------- */
 
 static int allocations, fail_at;
 
@@ -38,8 +38,7 @@ __wrap_realloc(void *old, size_t size)
 	return fails() ? NULL : __real_realloc(old, size);
 }
 
-/* -- the model
- * ------------------------------------------------------------------ */
+/* -- the model ------------------------------------------------------------- */
 
 static struct timers heap;
 static uint64_t model[OWNERS]; /* TIMER_NEVER: not in the heap */
@@ -130,8 +129,7 @@ unset(uint32_t index)
 	model[index] = TIMER_NEVER;
 }
 
-/* -- tests
- * ------------------------------------------------------------------------ */
+/* -- tests ----------------------------------------------------------------- */
 
 START_TEST(empty_heap_has_no_deadline)
 {
