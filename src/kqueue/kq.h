@@ -429,8 +429,6 @@ void object_activate(struct kqueue *, struct object *);
 struct fdnote *descriptor_find(struct kqueue *, int fd);
 /* The next slot at or after *fd, which becomes its number; NULL: no more. */
 struct fdnote *descriptor_next(struct kqueue *, int *fd);
-/* The next slot at or after *fd, which becomes its number; NULL: no more. */
-struct fdnote *descriptor_next(struct kqueue *, int *fd);
 /* The same for a tag or FIFO entry: NULL if the generation is another. */
 struct fdnote *descriptor_tagged(struct kqueue *, int fd, uint32_t gen);
 
