@@ -43,10 +43,11 @@ struct turn {
 	struct kevent *t_events;
 	int t_stored, t_room; /* of it, and in all */
 	bool t_again;         /* look into the FIFO once more */
-	bool t_all;     /* epoll is asked for all it has, not for t_room */
-	bool t_skipped; /* there are knotes that had their turn */
-	int t_earlier;  /* stored in the turn before this one */
-	bool t_counts;  /* only counts: see collect_count() */
+	bool t_all;       /* epoll is asked for all it has, not for t_room */
+	bool t_inherited; /* the turn began in an earlier call */
+	bool t_skipped;   /* there are knotes that had their turn */
+	int t_earlier;    /* stored in the turn before this one */
+	bool t_counts;    /* only counts: see collect_count() */
 	bool t_cancel;
 };
 
@@ -469,13 +470,13 @@ begin_turn(struct turn *t)
 	struct kqueue *q = t->t_queue;
 	int error;
 
-	t->t_stored = t->t_number = 0;
-	t->t_again = t->t_skipped = t->t_all = false;
+	t->t_stored = t->t_earlier = t->t_number = 0;
+	t->t_again = t->t_skipped = t->t_all = t->t_inherited = false;
 	if (ready_empty(q) && q->q_signals == 0)
 		return 0;
 	if ((error = queue_lock(q, t->t_life)) != 0)
 		return error;
-	if (q->q_continues)
+	if ((t->t_inherited = q->q_continues))
 		t->t_number = q->q_turn;
 	else
 		number(t);
@@ -511,8 +512,9 @@ end_turn(struct turn *t, const struct epoll_event *buf, int n, bool *more)
 		take_ready(t);
 	}
 	/* All have had their turn: the next one begins within this call. */
-	if (t->t_stored < t->t_room && t->t_skipped && t->t_earlier == 0) {
+	if (t->t_stored < t->t_room && t->t_skipped && t->t_inherited) {
 		number(t);
+		t->t_inherited = false;
 		take_ready(t);
 		*more = true;
 	}
@@ -557,7 +559,7 @@ turn(struct turn *t, const struct timespec *left)
 {
 	static const struct timespec now;
 	struct epoll_event buf[BATCH];
-	int max, n, error, vain = 0;
+	int max, n, before, error, vain = 0;
 	bool more;
 
 	if ((error = begin_turn(t)) != 0)
@@ -567,7 +569,7 @@ turn(struct turn *t, const struct timespec *left)
 		max = max < BATCH && !t->t_all ? max : BATCH;
 		if (t->t_stored > 0 || t->t_skipped)
 			left = &now;
-		if (t->t_stored == t->t_room)
+		if ((before = t->t_stored) == t->t_room)
 			break;
 		n = enter_wait(t, buf, max, left);
 		if (n == -1 && t->t_stored == 0)
@@ -577,8 +579,9 @@ turn(struct turn *t, const struct timespec *left)
 		    (error = end_turn(t, buf, n, &more)) != 0)
 			return error;
 		left = &now;
-	} while (n > 0 && (more || n == max || t->t_stored == 0) &&
-	    (t->t_stored > 0 || vain++ < VAIN));
+	} while (n > 0 &&
+	    (more || (n == max && t->t_stored > before) ||
+		(t->t_stored == 0 && vain++ < VAIN)));
 	fill(t);
 	return 0;
 }

@@ -88,18 +88,25 @@ unix_diag(int fd, int type, void *value, size_t size)
 }
 
 /*
- * TCP keeps the count in tcpi_unacked of a listening socket.  Where neither
- * tells, at least one waits, for the socket is readable.
+ * TCP keeps the count in tcpi_unacked of a listening socket; -1: not a TCP
+ * socket.  Where nobody tells, at least one waits, for the socket is readable.
  */
 int64_t
-diag_backlog(int fd)
+diag_tcp_backlog(int fd)
 {
 	socklen_t len = offsetof(struct tcp_info, tcpi_sacked);
-	struct unix_diag_rqlen rqlen;
 	struct tcp_info ti;
 
-	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len) == 0)
-		return ti.tcpi_unacked;
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len) == -1)
+		return -1;
+	return ti.tcpi_state == TCP_LISTEN ? ti.tcpi_unacked : 0;
+}
+
+int64_t
+diag_unix_backlog(int fd)
+{
+	struct unix_diag_rqlen rqlen;
+
 	if (unix_diag(fd, UNIX_DIAG_RQLEN, &rqlen, sizeof(rqlen)))
 		return rqlen.udiag_rqueue;
 	return 1;

@@ -29,8 +29,8 @@ bool process_vforks_unseen = false;
 extern pid_t __vfork(void);
 
 /* Hidden: the jump reads it without a global offset table. */
-__attribute__((visibility("hidden"), used)) pid_t (*interpose_real_vfork)(
-    void) = __vfork;
+__attribute__((visibility("hidden"), used))
+pid_t (*interpose_real_vfork)(void) = __vfork;
 
 static __attribute__((constructor)) void
 find_vfork(void)

@@ -495,7 +495,9 @@ int64_t source_file(int fd); /* size - offset */
 /* -- diag.c ------------------------------------------------------------------
  */
 
-int64_t diag_backlog(int fd); /* connections that wait to be accepted */
+/* Connections that wait to be accepted; TCP: -1 if it is no TCP socket. */
+int64_t diag_tcp_backlog(int fd);
+int64_t diag_unix_backlog(int fd);
 bool diag_is_shut_wr(int fd); /* a UNIX socket */
 
 /* -- defer.c: changes made in a handler that interrupted its own thread -------

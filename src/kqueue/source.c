@@ -438,7 +438,7 @@ uncounted(int fd, enum fdtype type, bool edge)
 		type = source_type(fd);
 	switch (type) {
 	case FD_STREAM:
-		return is_listening(fd) ? diag_backlog(fd) : 0;
+		return is_listening(fd) ? diag_unix_backlog(fd) : 0;
 	case FD_EVENTFD:
 		return clipped(eventfd_count(fd));
 	case FD_KQUEUE:
@@ -477,7 +477,8 @@ read_data(struct kevent *ev, enum fdtype type, uint32_t mask)
 			ev->fflags = NOTE_EOF;
 		return true;
 	}
-	if ((ev->data = readable(fd)) == -1)
+	if ((ev->data = readable(fd)) == -1 &&
+	    (errno != EINVAL || (ev->data = diag_tcp_backlog(fd)) == -1))
 		ev->data = uncounted(fd, type, (ev->flags & EV_CLEAR) != 0);
 	if ((ev->flags & EV_EOF) && (mask & EPOLLERR))
 		ev->fflags = derived_error(fd, type);

@@ -409,6 +409,37 @@ START_TEST(closing_the_queue_ends_the_wait)
 }
 END_TEST
 
+/*
+ * R-CALL-29, R-CALL-30, R-ORD-02: as many as are ready, each once, though they
+ * are more than any implementation is likely to fetch at a time; with as many
+ * slots, with more and with fewer, and with a trigger among them.
+ */
+START_TEST(hundreds_come_in_one_call)
+{
+	enum { READY = 600, SLOTS = 1024 };
+	static const int slots[] = { READY, SLOTS, 256, 257, 512, 100 };
+	static struct kevent got[SLOTS];
+	static int count[READY];
+	int p[2], i, round, n, want = slots[_i] < READY ? slots[_i] : READY;
+
+	for (i = 0; i < READY - 1; i++) {
+		t_pipe(p);
+		ck_assert_int_eq(write(p[1], "x", 1), 1);
+		ck_assert_int_eq(close(p[1]), 0);
+		t_change(p[0], EVFILT_READ, EV_ADD, 0, 0, t_ptr(i));
+	}
+	t_change(1, EVFILT_USER, EV_ADD, 0, 0, t_ptr(i));
+	t_change(1, EVFILT_USER, 0, NOTE_TRIGGER, 0, t_ptr(i));
+	for (round = 0; round < 4; round++) {
+		memset(count, 0, sizeof(count));
+		n = t_get(t_kq, got, slots[_i], 0);
+		ck_assert_int_eq(n, want);
+		for (i = 0; i < n; i++)
+			ck_assert_int_eq(count[(uintptr_t)got[i].udata]++, 0);
+	}
+}
+END_TEST
+
 int
 main(void)
 {
@@ -426,6 +457,7 @@ main(void)
 	tcase_add_loop_test(tc, an_activation_goes_to_one_thread, 0,
 	    (int)T_COUNT(single));
 	tcase_add_loop_test(tc, no_stale_udata_after_delete, 0, 2);
+	tcase_add_loop_test(tc, hundreds_come_in_one_call, 0, 6);
 	tcase_add_test(tc, closing_the_queue_ends_the_wait);
 	return t_end();
 }
