@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -80,10 +81,15 @@ look_up(struct kquay *q, const char *host, const char *port)
 		.ai_socktype = SOCK_STREAM,
 		.ai_flags = AI_PASSIVE };
 	struct addrinfo *list = NULL;
-	const char *text;
+	const char *name = host, *text;
 	int rc;
 
-	rc = getaddrinfo(host, port, &hints, &list);
+	/* Both loopbacks (RFC 6761), also where /etc/hosts has but one. */
+	if (host != NULL && strcasecmp(host, "localhost") == 0) {
+		name = NULL;
+		hints.ai_flags = 0;
+	}
+	rc = getaddrinfo(name, port, &hints, &list);
 	if (rc == 0)
 		return list;
 	text = rc == EAI_SYSTEM ? strerror(errno) : gai_strerror(rc);
