@@ -489,3 +489,21 @@ def test_chat_passes_lines_on(start, tmp_path):
     os.kill(server.p.pid, signal.SIGTERM)
     assert server.p.wait(DEADLINE) == 0
     assert not (tmp_path / "local.s").exists()
+
+
+@pytest.mark.skipif("KQUAY_SANITIZE" in os.environ,
+                    reason="the sanitizer's close() is the first")
+def test_chat_closes_through_libkq(tmp_path):
+    """Linked with libkquay alone, it must not get libc's close()."""
+    env = {**os.environ, "LD_DEBUG": "bindings", "LD_BIND_NOW": "1",
+           "LD_DEBUG_OUTPUT": str(tmp_path / "ld")}
+    p = subprocess.Popen([f"{EXAMPLES}/chat", "0", str(tmp_path / "s")],
+                         env=env)
+    until(lambda: os.path.exists(tmp_path / "s"), "it listens")
+    p.terminate()
+    assert p.wait(DEADLINE) == 0
+    bound = (tmp_path / f"ld.{p.pid}").read_text()
+    to = re.findall(r"libkquay\.so\S* \[0\] to (\S+) \[0\]: "
+                    r"normal symbol `(close|dup2|fcntl|shutdown)'", bound)
+    assert "close" in {name for _, name in to}
+    assert all("libkq.so" in library for library, _ in to), to
