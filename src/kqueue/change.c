@@ -32,13 +32,13 @@ touch(struct knote *kn, const struct kevent *kev)
 		kn->kn_status |= KN_DISABLED;
 }
 
-/* -- READ and WRITE -------------------------------------------------------- */
-
 static int
 unknown_descriptor(int fd)
 {
 	return syscall(SYS_fcntl, fd, F_GETFD) == -1 ? EBADF : ENOENT;
 }
+
+/* -- READ and WRITE -------------------------------------------------------- */
 
 static int
 descriptor_change(struct kqueue *q, const struct kevent *kev)
@@ -99,21 +99,28 @@ static int
 object_attach(struct kqueue *q, const struct filter *f,
     const struct kevent *kev)
 {
+	struct watch_add seen = { 0 };
+	int fd = (int)kev->ident, error;
 	struct object *o;
-	int error;
 
+	if (f->f_isfd && (error = descriptor_mark(q, fd)) != 0)
+		return error;
 	if ((error = object_new(q, kev->filter, kev->ident, &o)) != 0)
 		return error;
 	o->o_knote.kn_udata = kev->udata;
 	o->o_knote.kn_flags = (kev->flags & KN_MODES) | f->f_forced;
 	if (kev->flags & EV_DISABLE)
 		o->o_knote.kn_status |= KN_DISABLED;
+	if (f->f_isfd)
+		seen = watch_add_begin(q, fd);
 	if ((error = object_keep_ext(o, kev)) != 0 ||
 	    (error = f->f_attach(q, o, kev)) != 0) {
 		object_discard(q, o);
 		return error;
 	}
 	look(q, o, f);
+	if (f->f_isfd && watch_add_raced(fd, seen))
+		descriptor_verify(q, fd);
 	return 0;
 }
 
@@ -126,8 +133,15 @@ object_change(struct kqueue *q, const struct kevent *kev)
 
 	if (f == NULL)
 		return EINVAL;
-	if ((o = object_find(q, kev->filter, kev->ident)) == NULL)
-		return kev->flags & EV_ADD ? object_attach(q, f, kev) : ENOENT;
+	if (f->f_isfd && kev->ident > INT_MAX)
+		return EBADF;
+	if (f->f_isfd && descriptor_suspect((int)kev->ident))
+		descriptor_verify(q, (int)kev->ident);
+	if ((o = object_find(q, kev->filter, kev->ident)) == NULL) {
+		if (kev->flags & EV_ADD)
+			return object_attach(q, f, kev);
+		return f->f_isfd ? unknown_descriptor((int)kev->ident) : ENOENT;
+	}
 	if (kev->flags & EV_DELETE) {
 		object_free(q, o);
 		return 0;

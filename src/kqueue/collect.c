@@ -21,7 +21,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -227,17 +226,6 @@ take_descriptor(struct turn *t, const struct epoll_event *e, bool writer)
 		descriptor_narrow(t->t_queue, fd, fn);
 }
 
-/* What poll() says of a descriptor now, as epoll would. */
-static uint32_t
-poll_mask(int fd, int which)
-{
-	struct pollfd pfd = { .fd = fd,
-		.events = which == FN_READ ? POLLIN | POLLRDHUP : POLLOUT };
-
-	return poll(&pfd, 1, 0) == 1 ? (uint32_t)(unsigned short)pfd.revents :
-				       0;
-}
-
 static enum verdict
 unpollable_verdict(int fd, const struct fdnote *fn, int which)
 {
@@ -263,7 +251,8 @@ ready_descriptor(struct turn *t, int fd, struct fdnote *fn, int which)
 	if (unpollable) {
 		verdict = unpollable_verdict(fd, fn, which);
 	} else {
-		mask = poll_mask(fd, which);
+		mask = source_poll(fd,
+		    which == FN_READ ? EPOLLIN | EPOLLRDHUP : EPOLLOUT);
 		verdict = ask(t, fd, fn, which, mask);
 	}
 	if (kn->kn_status & KN_FORCED)
@@ -292,6 +281,11 @@ ready_object(struct turn *t, struct object *o)
 	if (!knote_enabled(kn) ||
 	    (kn->kn_status & (KN_ACTIVE | KN_FORCED)) == 0)
 		return;
+	if (f->f_isfd && descriptor_suspect((int)o->o_ident) &&
+	    !f->f_same(q, o)) {
+		object_free(q, o);
+		return;
+	}
 	if (had_turn(t, kn, o->o_ident, o->o_filter)) {
 		object_activate(q, o);
 		return;

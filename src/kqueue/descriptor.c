@@ -95,6 +95,19 @@ slot_new(struct kqueue *q, int fd, struct fdnote **fnp)
 	return 0;
 }
 
+int
+descriptor_mark(struct kqueue *q, int fd)
+{
+	struct fdnote *fn;
+	int error;
+
+	if (!watch_possible(fd))
+		return EBADF;
+	if ((error = slot_new(q, fd, &fn)) == 0)
+		fn->fn_flags |= FN_OBJECTS;
+	return error;
+}
+
 /* -- what the kernel should watch ------------------------------------------ */
 
 /* A knote that waits for the kernel. */
@@ -310,7 +323,7 @@ unregister(struct kqueue *q, int fd, struct fdnote *fn)
 		epoll_ctl(q->q_writer, EPOLL_CTL_DEL, fd, NULL);
 	fn->fn_kernel = 0;
 	fn->fn_type = FD_UNKNOWN;
-	fn->fn_flags = 0;
+	fn->fn_flags &= FN_OBJECTS;
 	fn->fn_gen = (fn->fn_gen + 1) & GEN_MASK;
 	fn->fn_knote[FN_READ].kn_status &= (uint8_t)~KN_QUEUED;
 	fn->fn_knote[FN_WRITE].kn_status &= (uint8_t)~KN_QUEUED;
@@ -360,6 +373,16 @@ descriptor_detach(struct kqueue *q, int fd, struct fdnote *fn, int which)
 	release(q, fd, fn, which);
 }
 
+/* The objects' part, at no cost where there are none. */
+static void
+purge_objects(struct kqueue *q, int fd, struct fdnote *fn)
+{
+	if ((fn->fn_flags & FN_OBJECTS) == 0)
+		return;
+	fn->fn_flags &= (uint8_t)~FN_OBJECTS;
+	object_purge(q, fd);
+}
+
 void
 descriptor_purge(struct kqueue *q, int fd)
 {
@@ -371,6 +394,7 @@ descriptor_purge(struct kqueue *q, int fd)
 	for (which = 0; which < 2; which++)
 		if (fn->fn_knote[which].kn_status & KN_ATTACHED)
 			release(q, fd, fn, which);
+	purge_objects(q, fd, fn);
 	if (fn->fn_kernel != 0 || fn->fn_type != FD_UNKNOWN)
 		unregister(q, fd, fn);
 }
@@ -402,6 +426,15 @@ descriptor_verify(struct kqueue *q, int fd)
 	    ((fn->fn_kernel & FK_WRITER) &&
 		!is_registered(q->q_writer, fd, fn)))
 		descriptor_purge(q, fd);
+	else if (fn->fn_flags & FN_OBJECTS)
+		object_verify(q, fd);
+}
+
+bool
+descriptor_suspect(int fd)
+{
+	return process_strict ||
+	    (watch_suspicious && watch_possible(fd) && watch_suspect(fd));
 }
 
 void
@@ -560,6 +593,7 @@ attach_again(struct kqueue *q, int fd, struct fdnote *fn, int which)
 {
 	if (fn->fn_knote[!which].kn_status & KN_ATTACHED)
 		release(q, fd, fn, !which);
+	purge_objects(q, fd, fn);
 	unregister(q, fd, fn);
 	return attach_kernel(q, fd, fn, which);
 }

@@ -112,7 +112,7 @@ struct fdnote {
 	uint32_t fn_gen;          /* 28 bits, part of the tag */
 	uint16_t fn_kernel;       /* FK_*: what the kernel watches */
 	uint8_t fn_type;          /* enum fdtype */
-	uint8_t fn_flags;         /* FN_SHUT_WR */
+	uint8_t fn_flags;         /* FN_SHUT_WR, FN_OBJECTS */
 };
 
 #define FN_READ 0
@@ -131,6 +131,7 @@ struct fdnote {
 #define FK_WRITER 0x100 /* is registered there */
 
 #define FN_SHUT_WR 0x01 /* shutdown(SHUT_WR) was called on it */
+#define FN_OBJECTS 0x02 /* there are objects of it, or were: see f_isfd */
 
 /* -- knotes of the other filters ----------------------------------------------
  */
@@ -142,11 +143,14 @@ struct fdnote {
 struct object {
 	struct knote o_knote;
 	uintptr_t o_ident;
-	int64_t o_data;      /* USER: data; SIGNAL: count already returned;
-	                        TIMER: period in ns, 0 if it fires once */
-	uint64_t o_deadline; /* TIMER: next expiry, ns of its clock */
-	uint64_t *o_ext;     /* four words, or NULL */
-	uint32_t o_gen;      /* 28 bits */
+	int64_t o_data; /* USER: data; SIGNAL: count already returned;
+	                   TIMER: period in ns, 0 if it fires once */
+	union {
+		uint64_t o_deadline; /* TIMER: next expiry, ns of its clock */
+		void *o_state;       /* what another filter keeps of it */
+	};
+	uint64_t *o_ext; /* four words, or NULL */
+	uint32_t o_gen;  /* 28 bits */
 	uint32_t o_index;
 	uint32_t o_next; /* in the hash chain, or free list */
 	int16_t o_filter;
@@ -265,7 +269,18 @@ struct filter {
 	 * KN_ACTIVE is cleared by the filter; without it stays.
 	 */
 	bool (*f_report)(struct kqueue *, struct object *, struct kevent *);
+	/*
+	 * With f_isfd: does the number still name what the knote was made for?
+	 * Asked when a close() may have been missed.
+	 */
+	bool (*f_same)(struct kqueue *, struct object *);
 	uint8_t f_forced; /* EV_CLEAR where the filter implies it */
+	/*
+	 * The ident is a descriptor: the knote goes when that is closed.  Then
+	 * f_attach returns EBADF for one that is not open, and f_detach does
+	 * not use the number, which may be closed already.
+	 */
+	bool f_isfd;
 };
 
 extern const struct filter filter_timer;   /* filter_timer.c */
@@ -417,6 +432,10 @@ void object_discard(struct kqueue *, struct object *);
 void object_free(struct kqueue *, struct object *);
 void object_free_all(struct kqueue *);
 
+/* Free those of a descriptor: all, or those it is no more the same for. */
+void object_purge(struct kqueue *, int fd);
+void object_verify(struct kqueue *, int fd);
+
 /*
  * The filter saw something happen: mark the knote active and, if it is
  * enabled, put it in the FIFO.
@@ -432,6 +451,8 @@ struct fdnote *descriptor_next(struct kqueue *, int *fd);
 /* The same for a tag or FIFO entry: NULL if the generation is another. */
 struct fdnote *descriptor_tagged(struct kqueue *, int fd, uint32_t gen);
 
+/* There will be an object of it; 0, EBADF or ENOMEM. */
+int descriptor_mark(struct kqueue *, int fd);
 /* EV_ADD of a new knote.  On failure nothing is left of it. */
 int descriptor_attach(struct kqueue *, int fd, int which,
     const struct kevent *);
@@ -460,11 +481,15 @@ void descriptor_event_duped(struct kqueue *, enum watch_event);
 void descriptor_register_all(struct kqueue *);
 /* Purge if the kernel says that the number names something else already. */
 void descriptor_verify(struct kqueue *, int fd);
+/* A close() of it may have been missed: verify before trusting a knote. */
+bool descriptor_suspect(int fd);
 void descriptor_free_all(struct kqueue *);
 
 /* -- source.c: what a descriptor is, and what it has to say ---------------- */
 
 enum fdtype source_type(int fd);
+/* What poll() says of it now, as epoll would: EPOLL* bits are POLL* bits. */
+uint32_t source_poll(int fd, uint32_t events);
 
 /*
  * A new or changed knote of a descriptor whose type is known: may it be

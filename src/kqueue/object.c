@@ -23,12 +23,14 @@ static const struct {
 	{ 0, &filter_recheck },
 };
 
+#define NFILTERS (sizeof(filters) / sizeof(filters[0]))
+
 const struct filter *
 object_filter(int filter)
 {
 	size_t i;
 
-	for (i = 0; i < sizeof(filters) / sizeof(filters[0]); i++)
+	for (i = 0; i < NFILTERS; i++)
 		if (filters[i].filter == filter)
 			return filters[i].functions;
 	return NULL;
@@ -217,4 +219,35 @@ object_activate(struct kqueue *q, struct object *o)
 	else
 		ready_push(q, &o->o_knote, o->o_filter, o->o_index, o->o_gen,
 		    PLACE_RESERVED);
+}
+
+/* -- those of a descriptor ------------------------------------------------- */
+
+static void
+each_of(struct kqueue *q, int fd, bool keep_same)
+{
+	const struct filter *f;
+	struct object *o;
+	size_t i;
+
+	for (i = 0; i < NFILTERS; i++) {
+		f = filters[i].functions;
+		if (f->f_isfd &&
+		    (o = object_find(q, filters[i].filter, (uintptr_t)fd)) !=
+			NULL &&
+		    !(keep_same && f->f_same(q, o)))
+			object_free(q, o);
+	}
+}
+
+void
+object_purge(struct kqueue *q, int fd)
+{
+	each_of(q, fd, false);
+}
+
+void
+object_verify(struct kqueue *q, int fd)
+{
+	each_of(q, fd, true);
 }
