@@ -730,6 +730,7 @@ START_TEST(storm_of_signals)
 	int64_t total = 0;
 	int i;
 
+	need_prompt_handlers();
 	handle(SIGUSR1, signals_count, SA_RESTART);
 	watch(SIGUSR1);
 	thread = t_thread(storm, &self);
