@@ -4,6 +4,7 @@
  */
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -39,7 +40,10 @@ ask(int netlink, ino_t inode)
 		    .udiag_cookie = { ~0u, ~0u } },
 	};
 
-	return send(netlink, &rq, sizeof(rq), 0) == sizeof(rq) ? 0 : -1;
+	return syscall(SYS_sendto, netlink, &rq, sizeof(rq), 0, NULL, 0) ==
+		sizeof(rq) ?
+	    0 :
+	    -1;
 }
 
 /* The attribute in the answer, NULL if it is another answer. */
@@ -79,7 +83,8 @@ unix_diag(int fd, int type, void *value, size_t size)
 	if (netlink == -1)
 		return false;
 	if (fstat(fd, &st) == 0 && ask(netlink, st.st_ino) == 0 &&
-	    (n = recv(netlink, &answer, sizeof(answer), 0)) > 0)
+	    (n = syscall(SYS_recvfrom, netlink, &answer, sizeof(answer), 0,
+		 NULL, NULL)) > 0)
 		found = attribute(&answer.header, (size_t)n, type);
 	fd_close(netlink);
 	if (found != NULL)

@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -21,6 +22,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +30,23 @@
 #include <unistd.h>
 
 #include "kq.h"
+
+/* -- system calls ---------------------------------------------------------- */
+
+/*
+ * poll(), send() and open() are cancellation points, and kevent() is none here:
+ * the queue's lock may be held, and events taken already.
+ */
+uint32_t
+source_poll(int fd, uint32_t events)
+{
+	struct pollfd pfd = { .fd = fd, .events = (short)events };
+	struct timespec now = { .tv_sec = 0 };
+
+	return syscall(SYS_ppoll, &pfd, 1, &now, NULL, _NSIG / 8) == 1 ?
+	    (unsigned short)pfd.revents :
+	    0;
+}
 
 /* -- what it is ------------------------------------------------------------ */
 
@@ -138,7 +157,8 @@ is_shut_wr(int fd)
 		return false;
 	if (type == SOCK_SEQPACKET)
 		return diag_is_shut_wr(fd);
-	return send(fd, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL) == -1 &&
+	return syscall(SYS_sendto, fd, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL, NULL,
+		   0) == -1 &&
 	    errno == EPIPE;
 }
 
@@ -203,7 +223,6 @@ static int
 attach_write(int fd, struct fdnote *fn)
 {
 	struct knote *kn = &fn->fn_knote[FN_WRITE];
-	struct pollfd pfd = { .fd = fd };
 
 	switch (fn->fn_type) {
 	case FD_KQUEUE:
@@ -212,7 +231,7 @@ attach_write(int fd, struct fdnote *fn)
 		kn->kn_status |= KN_NEVER;
 		break;
 	case FD_PIPE_WRITE:
-		if (poll(&pfd, 1, 0) == 1 && (pfd.revents & POLLERR) != 0)
+		if (source_poll(fd, 0) & POLLERR)
 			return EPIPE;
 		break;
 	case FD_STREAM:
@@ -245,12 +264,9 @@ source_attach(int fd, struct fdnote *fn, int which)
 static bool
 is_unconnected(int fd, uint32_t mask)
 {
-	struct pollfd pfd = { .fd = fd, .events = POLLRDHUP };
-
 	if ((mask & EPOLLHUP) == 0 || (mask & EPOLLRDHUP) != 0)
 		return false;
-	return poll(&pfd, 1, 0) == 1 && (pfd.revents & POLLHUP) != 0 &&
-	    (pfd.revents & POLLRDHUP) == 0;
+	return (source_poll(fd, POLLRDHUP) & (POLLHUP | POLLRDHUP)) == POLLHUP;
 }
 
 static enum verdict
@@ -408,18 +424,20 @@ source_file(int fd)
 static uint64_t
 eventfd_count(int fd)
 {
-	unsigned long long count = 1;
-	char path[48], line[64];
-	FILE *f;
+	char path[48], text[512];
+	const char *found;
+	ssize_t n;
+	int info;
 
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	if ((f = fopen(path, "re")) == NULL)
+	info = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+	if (info == -1)
 		return 1;
-	while (fgets(line, sizeof(line), f) != NULL)
-		if (sscanf(line, "eventfd-count: %llx", &count) == 1)
-			break;
-	fclose(f);
-	return count;
+	n = syscall(SYS_read, info, text, sizeof(text) - 1);
+	fd_close(info);
+	text[n > 0 ? n : 0] = '\0';
+	found = strstr(text, "eventfd-count:");
+	return found != NULL ? strtoull(found + 14, NULL, 16) : 1;
 }
 
 static int64_t
@@ -454,10 +472,8 @@ uncounted(int fd, enum fdtype type, bool edge)
 static bool
 is_empty(const struct kevent *ev)
 {
-	struct pollfd pfd = { .fd = (int)ev->ident, .events = POLLIN };
-
 	return ev->data == 0 && (ev->flags & ~EV_RECEIPT) == 0 &&
-	    poll(&pfd, 1, 0) == 0;
+	    source_poll((int)ev->ident, POLLIN) == 0;
 }
 
 static bool
