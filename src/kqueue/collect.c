@@ -183,7 +183,7 @@ offer(struct turn *t, int fd, struct fdnote *fn, int which, uint32_t mask)
  * A tag of former times.  Once, and it was on its way while its number was
  * closed; the same one again, and it will come for ever.
  */
-static void
+static SELDOM void
 lost(struct kqueue *q, uint64_t tag)
 {
 	bool again = q->q_lost == tag;
@@ -366,6 +366,7 @@ take_event(struct turn *t, const struct epoll_event *e)
 		file_changed(q);
 		break;
 	case TAG_OBJECT:
+		object_event(q, e->data.u64);
 		break;
 	}
 	t->t_again = true;
@@ -457,17 +458,13 @@ number(struct turn *t)
 	t->t_skipped = false;
 }
 
-/* The FIFO's part at the beginning; with nothing in it not even a lock. */
-static int
-begin_turn(struct turn *t)
+/* The FIFO's part at the beginning. */
+static SELDOM int
+begin_ready(struct turn *t)
 {
 	struct kqueue *q = t->t_queue;
 	int error;
 
-	t->t_stored = t->t_earlier = t->t_number = 0;
-	t->t_again = t->t_skipped = t->t_all = t->t_inherited = false;
-	if (ready_empty(q) && q->q_signals == 0)
-		return 0;
 	if ((error = queue_lock(q, t->t_life)) != 0)
 		return error;
 	if ((t->t_inherited = q->q_continues))
@@ -484,6 +481,17 @@ begin_turn(struct turn *t)
 	else
 		queue_unlock_owing(q);
 	return 0;
+}
+
+/* With nothing in the FIFO not even a lock is taken. */
+static int
+begin_turn(struct turn *t)
+{
+	t->t_stored = t->t_earlier = t->t_number = 0;
+	t->t_again = t->t_skipped = t->t_all = t->t_inherited = false;
+	if (ready_empty(t->t_queue) && t->t_queue->q_signals == 0)
+		return 0;
+	return begin_ready(t);
 }
 
 /* True in *more: there may be some that epoll did not get to tell of. */
@@ -584,7 +592,7 @@ turn(struct turn *t, const struct timespec *left)
  * A signal came while nothing was found.  What its handler did, and the signal
  * itself if it is watched, may be an event: look without waiting.
  */
-static int
+static SELDOM int
 interrupted(struct turn *t)
 {
 	static const struct timespec now;

@@ -53,6 +53,9 @@
 #include "timers.h"
 #include "watch.h"
 
+/* Not on the way of a common event: kept out of the code that is. */
+#define SELDOM __attribute__((cold))
+
 /* -- a knote: one registration ----------------------------------------------
  */
 
@@ -274,6 +277,13 @@ struct filter {
 	 * Asked when a close() may have been missed.
 	 */
 	bool (*f_same)(struct kqueue *, struct object *);
+	/*
+	 * The epoll reported a descriptor that has the knote's TAG_OBJECT.  The
+	 * filter may free the knote.  NULL: it registers no descriptor.
+	 */
+	void (*f_event)(struct kqueue *, struct object *);
+	/* Register it: the queue has a new epoll.  0 or an errno value. */
+	int (*f_watch)(struct kqueue *, struct object *);
 	uint8_t f_forced; /* EV_CLEAR where the filter implies it */
 	/*
 	 * The ident is a descriptor: the knote goes when that is closed.  Then
@@ -283,6 +293,7 @@ struct filter {
 	bool f_isfd;
 };
 
+extern const struct filter filter_proc;    /* filter_proc.c */
 extern const struct filter filter_timer;   /* filter_timer.c */
 extern const struct filter filter_user;    /* filter_user.c */
 extern const struct filter filter_signal;  /* filter_signal.c */
@@ -403,7 +414,7 @@ queue_has_deferred(const struct kqueue *q)
 }
 
 /* Drop the lock; first see to invariant 4 and to what handlers deferred. */
-void queue_unlock_slow(struct kqueue *);
+SELDOM void queue_unlock_slow(struct kqueue *);
 
 static inline void
 queue_unlock(struct kqueue *q)
@@ -442,6 +453,11 @@ void object_verify(struct kqueue *, int fd);
  */
 void object_activate(struct kqueue *, struct object *);
 
+/* The epoll reported a descriptor with the tag of an object. */
+void object_event(struct kqueue *, uint64_t tag);
+/* After the epoll was replaced by an empty one. */
+void object_watch_all(struct kqueue *);
+
 /* -- descriptor.c: READ and WRITE knotes, what the kernel watches for them - */
 
 /* The slot of a descriptor; NULL if there has never been a knote. */
@@ -464,15 +480,15 @@ int descriptor_touch(struct kqueue *, int fd, struct fdnote *, int which);
 /* EV_FORCEONESHOT: it is active whatever the filter says. */
 int descriptor_force(struct kqueue *, struct fdnote *, int which);
 /* See to it that the kernel watches what it wants. */
-void descriptor_relook(struct kqueue *, int fd, struct fdnote *, int which);
+SELDOM void descriptor_relook(struct kqueue *, int fd, struct fdnote *, int which);
 /* Put it in the FIFO, which will ask the filter; if need be, the kernel will.
  */
-void descriptor_push(struct kqueue *, int fd, struct fdnote *, int which);
+SELDOM void descriptor_push(struct kqueue *, int fd, struct fdnote *, int which);
 void descriptor_detach(struct kqueue *, int fd, struct fdnote *, int which);
 /* The kernel reported what no knote wants: watch only what they want. */
-void descriptor_narrow(struct kqueue *, int fd, struct fdnote *);
+SELDOM void descriptor_narrow(struct kqueue *, int fd, struct fdnote *);
 /* The number is about to name something else. */
-void descriptor_purge(struct kqueue *, int fd);
+SELDOM void descriptor_purge(struct kqueue *, int fd);
 /* The program did something to it that the kernel tells nobody. */
 void descriptor_event(struct kqueue *, int fd, enum watch_event);
 /* The same, to one of which there are copies: any of those may be watched. */
@@ -480,7 +496,7 @@ void descriptor_event_duped(struct kqueue *, enum watch_event);
 /* After the epolls were replaced by empty ones. */
 void descriptor_register_all(struct kqueue *);
 /* Purge if the kernel says that the number names something else already. */
-void descriptor_verify(struct kqueue *, int fd);
+SELDOM void descriptor_verify(struct kqueue *, int fd);
 /* A close() of it may have been missed: verify before trusting a knote. */
 bool descriptor_suspect(int fd);
 void descriptor_free_all(struct kqueue *);
@@ -555,14 +571,14 @@ void timer_start(struct kqueue *, struct object *, uint64_t ns);
  */
 
 /* Give the queue a new epoll, with what is known and nothing else. */
-void repair(struct kqueue *);
+SELDOM void repair(struct kqueue *);
 
 /* -- recheck.c: conditions of which the kernel sends no edge --------------- */
 
 /* Before there is a knote that may need it. */
 int recheck_open(struct kqueue *);
 /* A WRITE knote with NOTE_LOWAT was found with too little space. */
-void recheck_later(struct kqueue *);
+SELDOM void recheck_later(struct kqueue *);
 
 /* -- filter_signal.c and signals.c ----------------------------------------- */
 

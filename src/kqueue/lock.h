@@ -31,8 +31,8 @@ uint32_t lock_ask_tid(void);
 void lock_forget_tid(void);
 
 /* Wait for the lock; LOCK_MINE, without it, if this thread holds it. */
-enum lock_result lock_take_slow(struct lock *, uint32_t tid);
-void lock_wake(struct lock *);
+__attribute__((cold)) enum lock_result lock_take_slow(struct lock *, uint32_t tid);
+__attribute__((cold)) void lock_wake(struct lock *);
 
 /* Alone, no atomic instruction is needed, only the order of our own thread. */
 static inline enum lock_result
