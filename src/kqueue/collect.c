@@ -21,6 +21,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -401,6 +402,47 @@ to_ms(const struct timespec *ts)
 	return (int)(ts->tv_sec * 1000 + (ts->tv_nsec + 999999) / 1000000);
 }
 
+/*
+ * Events that the kernel has written into buf while the thread was cancelled
+ * are nobody's: UNTOUCHED, which is no tag, tells.
+ */
+#define UNTOUCHED UINT64_MAX
+
+struct wait {
+	const struct turn *w_turn;
+	struct epoll_event *w_buf;
+};
+
+static SELDOM void
+cancelled(void *arg)
+{
+	struct wait *w = arg;
+	struct kqueue *q = w->w_turn->t_queue;
+
+	if (w->w_buf[0].data.u64 != UNTOUCHED &&
+	    queue_lock(q, w->w_turn->t_life) == 0) {
+		repair_edges(q);
+		queue_unlock(q);
+	}
+	queue_leave(q, true);
+}
+
+/* A cancellation point; nobody else can cancel the only thread there is. */
+static int
+wait_cancel(const struct turn *t, struct epoll_event *buf, int max, int ms)
+{
+	int epfd = t->t_queue->q_epoll, n;
+	struct wait w = { .w_turn = t, .w_buf = buf };
+
+	if (process_single_threaded())
+		return epoll_wait(epfd, buf, max, ms);
+	buf[0].data.u64 = UNTOUCHED;
+	pthread_cleanup_push(cancelled, &w);
+	n = epoll_wait(epfd, buf, max, ms);
+	pthread_cleanup_pop(0);
+	return n;
+}
+
 /* epoll_wait() to the nanosecond where Linux has it (5.11). */
 static int
 wait_epoll(const struct turn *t, struct epoll_event *buf, int max,
@@ -409,7 +451,7 @@ wait_epoll(const struct turn *t, struct epoll_event *buf, int max,
 	int epfd = t->t_queue->q_epoll, n;
 
 	if (left == NULL)
-		return t->t_cancel ? epoll_wait(epfd, buf, max, -1) :
+		return t->t_cancel ? wait_cancel(t, buf, max, -1) :
 				     poll_epoll(epfd, buf, max, -1);
 	if (left->tv_sec == 0 && left->tv_nsec == 0)
 		return poll_epoll(epfd, buf, max, 0);
@@ -421,7 +463,7 @@ wait_epoll(const struct turn *t, struct epoll_event *buf, int max,
 			return n;
 	}
 #endif
-	return t->t_cancel ? epoll_wait(epfd, buf, max, to_ms(left)) :
+	return t->t_cancel ? wait_cancel(t, buf, max, to_ms(left)) :
 			     poll_epoll(epfd, buf, max, to_ms(left));
 }
 

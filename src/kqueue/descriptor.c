@@ -437,25 +437,39 @@ descriptor_suspect(int fd)
 	    (watch_suspicious && watch_possible(fd) && watch_suspect(fd));
 }
 
+/* Tell the kernel of what it watched before: nothing is lost but by errors. */
+static void
+register_again(struct kqueue *q, int fd, struct fdnote *fn, uint16_t had)
+{
+	uint16_t want = interest(q, fn);
+
+	if (((had & FK_MAIN) && sync_main(q, fd, fn, want, REARM) != 0) ||
+	    ((had & FK_WRITER) && sync_writer(q, fd, fn, want, REARM) != 0))
+		descriptor_purge(q, fd);
+}
+
 void
 descriptor_register_all(struct kqueue *q)
 {
 	struct fdnote *fn;
-	uint16_t had, want;
+	uint16_t had;
 	int fd;
 
 	for (fd = 0; (fn = descriptor_next(q, &fd)) != NULL; fd++) {
 		had = fn->fn_kernel;
-		if (had == 0)
-			continue;
 		fn->fn_kernel = 0;
-		want = interest(q, fn);
-		if (((had & FK_MAIN) &&
-			sync_main(q, fd, fn, want, REARM) != 0) ||
-		    ((had & FK_WRITER) &&
-			sync_writer(q, fd, fn, want, REARM) != 0))
-			descriptor_purge(q, fd);
+		register_again(q, fd, fn, had);
 	}
+}
+
+void
+descriptor_rearm_all(struct kqueue *q)
+{
+	struct fdnote *fn;
+	int fd;
+
+	for (fd = 0; (fn = descriptor_next(q, &fd)) != NULL; fd++)
+		register_again(q, fd, fn, fn->fn_kernel);
 }
 
 void

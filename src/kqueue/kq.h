@@ -495,6 +495,8 @@ void descriptor_event(struct kqueue *, int fd, enum watch_event);
 void descriptor_event_duped(struct kqueue *, enum watch_event);
 /* After the epolls were replaced by empty ones. */
 void descriptor_register_all(struct kqueue *);
+/* Let the kernel look again at all that it watches. */
+void descriptor_rearm_all(struct kqueue *);
 /* Purge if the kernel says that the number names something else already. */
 SELDOM void descriptor_verify(struct kqueue *, int fd);
 /* A close() of it may have been missed: verify before trusting a knote. */
@@ -572,6 +574,8 @@ void timer_start(struct kqueue *, struct object *, uint64_t ns);
 
 /* Give the queue a new epoll, with what is known and nothing else. */
 SELDOM void repair(struct kqueue *);
+/* Edges were taken from the epoll and are lost: have them reported again. */
+void repair_edges(struct kqueue *);
 
 /* -- recheck.c: conditions of which the kernel sends no edge --------------- */
 

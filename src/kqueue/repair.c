@@ -9,6 +9,9 @@
  *
  * The way out is another epoll, in which everything that is known is registered
  * and which takes the place of the old one under every number of the queue.
+ *
+ * And edges that nobody will see: a thread was cancelled with them in hand.  To
+ * modify a registration makes the kernel look again, so they come once more.
  */
 #include <sys/syscall.h>
 
@@ -19,26 +22,33 @@
 #include "kq.h"
 #include "signals.h"
 
+static void
+own(struct kqueue *q, int op, int fd, uint32_t events, uint64_t tag)
+{
+	struct epoll_event ev = { .events = events, .data.u64 = tag };
+
+	epoll_ctl(q->q_epoll, op, fd, &ev);
+}
+
 /* The library's own descriptors, as each was registered when it was made. */
 static void
-register_own(struct kqueue *q)
+register_own(struct kqueue *q, int op)
 {
 	const uint32_t edge = EPOLLIN | EPOLLET;
 	uint64_t set;
 	uint32_t i;
 
-	queue_watch(q, q->q_wake, edge, tag_make(TAG_WAKE, 0, 0));
+	own(q, op, q->q_wake, edge, tag_make(TAG_WAKE, 0, 0));
 	for (i = 0; i < 2; i++)
 		if (q->q_timerfd[i] != -1)
-			queue_watch(q, q->q_timerfd[i], edge,
+			own(q, op, q->q_timerfd[i], edge,
 			    tag_make(TAG_TIMER, 0, i));
 	if (q->q_inotify != -1)
-		queue_watch(q, q->q_inotify, EPOLLIN,
-		    tag_make(TAG_INOTIFY, 0, 0));
+		own(q, op, q->q_inotify, EPOLLIN, tag_make(TAG_INOTIFY, 0, 0));
 	if (q->q_signalfd != -1)
-		queue_watch(q, q->q_signalfd, edge, tag_make(TAG_SIGNAL, 0, 0));
+		own(q, op, q->q_signalfd, edge, tag_make(TAG_SIGNAL, 0, 0));
 	for (set = q->q_signals; set != 0; set &= set - 1)
-		queue_watch(q, signal_wake(signal_first(set)), edge,
+		own(q, op, signal_wake(signal_first(set)), edge,
 		    tag_make(TAG_SIGNAL, 0, (uint32_t)signal_first(set)));
 }
 
@@ -67,6 +77,13 @@ repair(struct kqueue *q)
 	fd_close(fd);
 	fd_close(q->q_writer);
 	q->q_writer = -1;
-	register_own(q);
+	register_own(q, EPOLL_CTL_ADD);
 	descriptor_register_all(q);
+}
+
+void
+repair_edges(struct kqueue *q)
+{
+	register_own(q, EPOLL_CTL_MOD);
+	descriptor_rearm_all(q);
 }
