@@ -385,6 +385,7 @@ kqueue_fork_child(void)
 {
 	struct kqueue *q;
 	uint32_t i;
+	int fd;
 
 	for (i = 0; i < nqueues; i++) {
 		if ((q = queues[i]) == NULL)
@@ -407,6 +408,9 @@ kqueue_fork_child(void)
 			fd_close((int)i);
 			names[i] = 0;
 		}
+	/* Those of single knotes. */
+	for (fd = own_next(0); fd != -1; fd = own_next(fd + 1))
+		fd_close(fd);
 	nqueues = 0;
 	table_lock.l_word = 0;
 }

@@ -251,3 +251,34 @@ object_verify(struct kqueue *q, int fd)
 {
 	each_of(q, fd, true);
 }
+
+void
+object_event(struct kqueue *q, uint64_t tag)
+{
+	struct object *o = object_at(q, TAG_INDEX(tag));
+	const struct filter *f;
+
+	if (o == NULL || o->o_gen != TAG_GEN(tag) ||
+	    (o->o_knote.kn_status & KN_ATTACHED) == 0)
+		return;
+	f = object_filter(o->o_filter);
+	if (f->f_event != NULL)
+		f->f_event(q, o);
+}
+
+void
+object_watch_all(struct kqueue *q)
+{
+	const struct filter *f;
+	struct object *o;
+	uint32_t i;
+
+	for (i = 0; i < q->q_nobjects; i++) {
+		o = object_at(q, i);
+		if ((o->o_knote.kn_status & KN_ATTACHED) == 0)
+			continue;
+		f = object_filter(o->o_filter);
+		if (f->f_watch != NULL)
+			f->f_watch(q, o);
+	}
+}

@@ -78,6 +78,7 @@ repair(struct kqueue *q)
 	fd_close(q->q_writer);
 	q->q_writer = -1;
 	register_own(q, EPOLL_CTL_ADD);
+	object_watch_all(q);
 	descriptor_register_all(q);
 }
 
