@@ -127,7 +127,8 @@ ready_pop(struct kqueue *q, uint32_t mark, struct ready *r)
 	struct fifo *f = &q->q_ready;
 	struct knote *kn = NULL;
 
-	while (kn == NULL && f->f_head != mark) {
+	/* The mark lies beyond the end if room was made since it was set. */
+	while (kn == NULL && f->f_head != mark && f->f_head != f->f_tail) {
 		*r = *entry(f, f->f_head);
 		__atomic_store_n(&f->f_head, f->f_head + 1, __ATOMIC_RELAXED);
 		if ((kn = knote_of(q, r)) != NULL)
