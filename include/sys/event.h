@@ -18,6 +18,7 @@
 
 #define EVFILT_READ	(-1)	/* ident: descriptor, something can be read */
 #define EVFILT_WRITE	(-2)	/* ident: descriptor, something can be written */
+#define EVFILT_PROC	(-5)	/* ident: process id */
 #define EVFILT_SIGNAL	(-6)	/* ident: signal number, observed, not taken */
 #define EVFILT_TIMER	(-7)	/* ident: the caller's own number */
 #define EVFILT_USER	(-11)	/* ident: the caller's own number */
@@ -79,6 +80,18 @@ struct kevent {
 #define NOTE_EOF	0x00000100	/* READ of a file: active at its end too */
 #define NOTE_NODATA	0x00000200	/* Linux: data is not needed and will be 1;
 					   saves a system call per event */
+
+/* -- fflags of EVFILT_PROC --------------------------------------------------- */
+
+#define NOTE_EXIT	0x80000000	/* data is the status, see wait(2) */
+#define NOTE_FORK	0x40000000
+#define NOTE_EXEC	0x20000000
+#define NOTE_EXITSTATUS	0x04000000	/* macOS: returned with NOTE_EXIT */
+#define NOTE_TRACK	0x00000001	/* give its children such knotes, too */
+#define NOTE_TRACKERR	0x00000002	/* returned: one child got none */
+#define NOTE_CHILD	0x00000004	/* returned: a child's, data is its parent */
+#define NOTE_PCTRLMASK	0xf0000000
+#define NOTE_PDATAMASK	0x000fffff
 
 /* -- fflags of EVFILT_TIMER: at most one unit; none is milliseconds ---------- */
 

@@ -17,6 +17,7 @@ static const struct {
 	int filter;
 	const struct filter *functions;
 } filters[] = {
+	{ EVFILT_PROC, &filter_proc },
 	{ EVFILT_SIGNAL, &filter_signal },
 	{ EVFILT_TIMER, &filter_timer },
 	{ EVFILT_USER, &filter_user },
