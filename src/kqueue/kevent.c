@@ -37,6 +37,22 @@ answer(struct kevent *ev, const struct kevent *change, int error)
 	ev->data = error;
 }
 
+/* How far ahead of its change a key is looked up: see object_fetch(). */
+#define AHEAD_CHAIN 8
+#define AHEAD_OBJECT 4
+#define FEW_OBJECTS 4096 /* so few are in the cache anyway */
+
+static void
+fetch_ahead(struct kqueue *q, const struct kevent *changes, int left)
+{
+	if (left > AHEAD_CHAIN)
+		object_fetch_chain(q, changes[AHEAD_CHAIN].filter,
+		    changes[AHEAD_CHAIN].ident);
+	if (left > AHEAD_OBJECT)
+		object_fetch(q, changes[AHEAD_OBJECT].filter,
+		    changes[AHEAD_OBJECT].ident);
+}
+
 /*
  * Apply the changes in order.  *stored counts the answers in events[], which
  * may be the same array: an answer never overtakes the change it is for.
@@ -54,6 +70,8 @@ apply(struct kqueue *q, const struct kevent *changes, int nchanges,
 		change = &changes[i];
 		if (change->filter == 0)
 			continue;
+		if (nchanges > AHEAD_OBJECT && q->q_nobjects > FEW_OBJECTS)
+			fetch_ahead(q, change, nchanges - i);
 		error = change_apply(q, change);
 		if (error == 0 && (change->flags & EV_RECEIPT) == 0)
 			continue;

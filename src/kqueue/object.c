@@ -72,6 +72,25 @@ object_find(struct kqueue *q, int filter, uintptr_t ident)
 	return NULL;
 }
 
+void
+object_fetch_chain(const struct kqueue *q, int filter, uintptr_t ident)
+{
+	if (q->q_hashsize != 0)
+		__builtin_prefetch(chain(q, filter, ident));
+}
+
+void
+object_fetch(struct kqueue *q, int filter, uintptr_t ident)
+{
+	uint32_t index;
+
+	if (q->q_hashsize != 0 &&
+	    (index = *chain(q, filter, ident)) != NO_OBJECT) {
+		__builtin_prefetch(object_at(q, index), 1);
+		timers_fetch(&q->q_timers[CLOCK_UPTIME], index);
+	}
+}
+
 static void
 hash_insert(struct kqueue *q, struct object *o)
 {

@@ -53,6 +53,14 @@ timers_first(const struct timers *t)
 	return t->t_count != 0 ? t->t_heap[0].d_at : TIMER_NEVER;
 }
 
+/* Its entry will be asked for soon: have the processor fetch where it is. */
+static inline void
+timers_fetch(const struct timers *t, uint32_t index)
+{
+	if (index < t->t_indexes)
+		__builtin_prefetch(&t->t_place[index], 1);
+}
+
 static inline bool
 timers_has(const struct timers *t, uint32_t index)
 {
