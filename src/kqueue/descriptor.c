@@ -582,6 +582,20 @@ asks_itself(const struct fdnote *fn, const struct knote *kn)
 	    ((kn->kn_status & KN_GATED) != 0 && (kn->kn_fflags & NOTE_LOWAT));
 }
 
+/*
+ * The one system call of a new knote.  A WRITE knote that wants nothing yet
+ * only asks whether the number names what is registered for READ: to register
+ * that anew would make an edge of it.
+ */
+static int
+register_new(struct kqueue *q, int fd, struct fdnote *fn, int which)
+{
+	if (which == FN_WRITE && !wants_kernel(&fn->fn_knote[which]) &&
+	    (fn->fn_kernel & FK_MAIN) != 0)
+		return is_registered(q->q_epoll, fd, fn) ? 0 : ENOENT;
+	return sync_kernel(q, fd, fn, which, REARM);
+}
+
 /* Register a new knote with the kernel; the closes that overlap are noticed. */
 static int
 attach_kernel(struct kqueue *q, int fd, struct fdnote *fn, int which)
@@ -589,7 +603,7 @@ attach_kernel(struct kqueue *q, int fd, struct fdnote *fn, int which)
 	struct watch_add seen = watch_add_begin(q, fd);
 	int error;
 
-	if ((error = sync_kernel(q, fd, fn, which, REARM)) == EPERM)
+	if ((error = register_new(q, fd, fn, which)) == EPERM)
 		error = attach_unpollable(q, fd, fn, which);
 	if (error != 0)
 		return error;
