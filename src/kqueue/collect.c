@@ -246,6 +246,9 @@ ready_descriptor(struct turn *t, int fd, struct fdnote *fn, int which)
 	enum verdict verdict;
 	uint32_t mask = 0;
 
+	/* The place of one that has gone, or the kernel was asked again. */
+	if ((kn->kn_status & (KN_ACTIVE | KN_FORCED)) == 0)
+		return;
 	kn->kn_status &= (uint8_t)~KN_ACTIVE;
 	if (!knote_enabled(kn))
 		return;

@@ -706,7 +706,12 @@ descriptor_touch(struct kqueue *q, int fd, struct fdnote *fn, int which)
 		descriptor_push(q, fd, fn, which);
 	if (is_unpollable(fn))
 		return 0;
-	return sync_kernel(q, fd, fn, which, is_edge(kn) ? REARM : LAZY);
+	if (!is_edge(kn))
+		return sync_kernel(q, fd, fn, which, LAZY);
+	/* Asked anew, the kernel makes the edge that the FIFO may hold. */
+	if (!asks_itself(fn, kn))
+		kn->kn_status &= (uint8_t)~KN_ACTIVE;
+	return sync_kernel(q, fd, fn, which, REARM);
 }
 
 int
