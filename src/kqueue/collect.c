@@ -597,6 +597,21 @@ fill(struct turn *t)
 }
 
 /*
+ * Is there more in epoll?  If all that was asked for came, unless its list has
+ * gone round and has come to those that had their turn.  If nothing came that
+ * anybody wanted, but not for ever: then we look at the time first.
+ */
+static bool
+goes_on(const struct turn *t, int before, bool all, int *vain)
+{
+	if (t->t_stored > before)
+		return all;
+	if (t->t_skipped || (t->t_stored > 0 && !all))
+		return false;
+	return ++*vain < VAIN;
+}
+
+/*
  * Until events[] is full or epoll has no more: an event that nobody wanted
  * makes room for one that somebody does.  While there are knotes to pass over,
  * epoll is asked for all it has, not for as many as there is room.
@@ -626,9 +641,7 @@ turn(struct turn *t, const struct timespec *left)
 		    (error = end_turn(t, buf, n, &more)) != 0)
 			return error;
 		left = &now;
-	} while (n > 0 &&
-	    (more || (n == max && t->t_stored > before) ||
-		(t->t_stored == 0 && vain++ < VAIN)));
+	} while (n > 0 && (more || goes_on(t, before, n == max, &vain)));
 	fill(t);
 	return 0;
 }
