@@ -110,6 +110,26 @@ is_plain(const struct fdnote *fn, const struct knote *kn)
 	    (fn->fn_kernel & (FK_ONCE | FK_WONCE)) == 0;
 }
 
+/*
+ * An edge of what is in events[] already, from the FIFO: that event's data, not
+ * filled in yet, will include it.
+ */
+static bool
+merge(struct turn *t, uintptr_t ident, int filter, enum verdict verdict,
+    uint32_t mask)
+{
+	struct kevent *ev = t->t_events, *end = ev + t->t_stored;
+
+	for (; ev < end; ev++)
+		if (ev->ident == ident && ev->filter == filter) {
+			ev->data |= mask;
+			if (verdict == REPORT_EOF)
+				ev->flags |= EV_EOF;
+			return true;
+		}
+	return false;
+}
+
 /* It goes into events[] if there is room, else it waits in the FIFO. */
 static void
 report_descriptor(struct turn *t, int fd, struct fdnote *fn, int which,
@@ -122,7 +142,8 @@ report_descriptor(struct turn *t, int fd, struct fdnote *fn, int which,
 
 	if (had_turn(t, kn, (uintptr_t)fd, filters[which])) {
 		/* A level is there to be found again; an edge is not. */
-		if ((kn->kn_flags & EV_CLEAR) || (kn->kn_status & KN_GATED))
+		if (((kn->kn_flags & EV_CLEAR) || (kn->kn_status & KN_GATED)) &&
+		    !merge(t, (uintptr_t)fd, filters[which], verdict, mask))
 			descriptor_push(q, fd, fn, which);
 		return;
 	}
