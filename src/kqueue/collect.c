@@ -360,7 +360,10 @@ take_writers(struct turn *t)
 	struct epoll_event buf[BATCH];
 	int max = t->t_room - t->t_stored, n, i;
 
-	max = max < 1 ? 1 : max > BATCH ? BATCH : max;
+	if (t->t_all || max > BATCH)
+		max = BATCH;
+	else if (max < 1)
+		max = 1;
 	n = poll_epoll(t->t_queue->q_writer, buf, max, 0);
 	for (i = 0; i < n; i++)
 		take_descriptor(t, &buf[i], true);
