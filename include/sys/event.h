@@ -18,6 +18,7 @@
 
 #define EVFILT_READ	(-1)	/* ident: descriptor, something can be read */
 #define EVFILT_WRITE	(-2)	/* ident: descriptor, something can be written */
+#define EVFILT_VNODE	(-4)	/* ident: descriptor of a file or directory */
 #define EVFILT_PROC	(-5)	/* ident: process id */
 #define EVFILT_SIGNAL	(-6)	/* ident: signal number, observed, not taken */
 #define EVFILT_TIMER	(-7)	/* ident: the caller's own number */
@@ -92,6 +93,20 @@ struct kevent {
 #define NOTE_CHILD	0x00000004	/* returned: a child's, data is its parent */
 #define NOTE_PCTRLMASK	0xf0000000
 #define NOTE_PDATAMASK	0x000fffff
+
+/* -- fflags of EVFILT_VNODE: wanted; returned: happened ---------------------- */
+
+#define NOTE_DELETE	0x00000001	/* a name of it was removed or replaced */
+#define NOTE_WRITE	0x00000002	/* written to; a name came or went in it */
+#define NOTE_EXTEND	0x00000004	/* it grew */
+#define NOTE_ATTRIB	0x00000008	/* mode, owner, times; it shrank */
+#define NOTE_LINK	0x00000010	/* it has another name; mkdir, rmdir in it */
+#define NOTE_RENAME	0x00000020	/* it was renamed */
+#define NOTE_REVOKE	0x00000040	/* its file system was unmounted */
+#define NOTE_OPEN	0x00000080	/* it was opened */
+#define NOTE_CLOSE	0x00000100	/* closed, and was open for reading */
+#define NOTE_CLOSE_WRITE 0x00000200	/* closed, and was open for writing */
+#define NOTE_READ	0x00000400	/* it was read */
 
 /* -- fflags of EVFILT_TIMER: at most one unit; none is milliseconds ---------- */
 

@@ -391,7 +391,7 @@ take_event(struct turn *t, const struct epoll_event *e)
 		signal_pending(q, (int)TAG_INDEX(e->data.u64));
 		break;
 	case TAG_INOTIFY:
-		file_changed(q);
+		inotify_collect(q);
 		break;
 	case TAG_OBJECT:
 		object_event(q, e->data.u64);

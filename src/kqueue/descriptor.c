@@ -353,8 +353,8 @@ release(struct kqueue *q, int fd, struct fdnote *fn, int which)
 {
 	struct knote *kn = &fn->fn_knote[which];
 
-	if (fn->fn_type == FD_FILE && which == FN_READ)
-		file_detach(q, fd, fn);
+	if (which == FN_READ && fn->fn_extra != NULL)
+		file_detach(q, fn);
 	if (kn->kn_status & KN_PLACED)
 		ready_release(q);
 	/* Its place in the FIFO stays the slot's: see ready.c. */
@@ -505,10 +505,8 @@ extra_new(struct fdnote *fn)
 {
 	if (fn->fn_extra != NULL)
 		return 0;
-	if ((fn->fn_extra = calloc(1, sizeof(*fn->fn_extra))) == NULL)
-		return ENOMEM;
-	fn->fn_extra->fx_inotify = -1;
-	return 0;
+	fn->fn_extra = calloc(1, sizeof(*fn->fn_extra));
+	return fn->fn_extra == NULL ? ENOMEM : 0;
 }
 
 int

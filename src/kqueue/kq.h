@@ -102,11 +102,27 @@ enum fdtype {
 	FD_OTHER   /* other that epoll takes */
 };
 
+/* Who is told what inotify says of an inode, see inotify.c. */
+struct observer {
+	struct observer *ob_next;
+	struct inode *ob_inode; /* NULL: observes nothing */
+	uint32_t ob_mask;       /* IN_* */
+	int ob_fd;              /* by which the inode is found */
+	uint32_t ob_object;     /* VNODE */
+	uint8_t ob_kind;        /* enum observer_kind */
+};
+
+enum observer_kind {
+	OBSERVER_FILE,  /* a READ knote, of ob_fd */
+	OBSERVER_VNODE, /* a VNODE knote */
+	OBSERVER_PARENT /* a VNODE knote, of the directory above */
+};
+
 /* What does not fit in a slot because almost nobody uses it. */
 struct fdextra {
 	int64_t fx_lowat[2]; /* data of NOTE_LOWAT, READ and WRITE */
 	uint64_t fx_ext[2][4];
-	int fx_inotify; /* watch descriptor of a file, or -1 */
+	struct observer fx_observer; /* READ of a file */
 };
 
 struct fdnote {
@@ -237,6 +253,10 @@ struct kqueue {
 	uint32_t *q_hash;    /* heads of chains, NO_OBJECT: empty */
 	uint32_t q_hashsize; /* a power of two, or 0 */
 
+	struct inode **q_inodes; /* chains by watch descriptor */
+	uint32_t q_inodechains;  /* a power of two, or 0 */
+	uint32_t q_ninodes;
+
 	struct timers q_timers[2]; /* by enum kqclock */
 	uint64_t q_timer_at[2];    /* what the timerfd is set to, or NEVER */
 };
@@ -297,6 +317,7 @@ extern const struct filter filter_proc;    /* filter_proc.c */
 extern const struct filter filter_timer;   /* filter_timer.c */
 extern const struct filter filter_user;    /* filter_user.c */
 extern const struct filter filter_signal;  /* filter_signal.c */
+extern const struct filter filter_vnode;   /* filter_vnode.c */
 extern const struct filter filter_recheck; /* recheck.c */
 
 /* -- kqueue.c: queues and their names -------------------------------------- */
@@ -486,10 +507,12 @@ int descriptor_touch(struct kqueue *, int fd, struct fdnote *, int which);
 /* EV_FORCEONESHOT: it is active whatever the filter says. */
 int descriptor_force(struct kqueue *, struct fdnote *, int which);
 /* See to it that the kernel watches what it wants. */
-SELDOM void descriptor_relook(struct kqueue *, int fd, struct fdnote *, int which);
+SELDOM void descriptor_relook(struct kqueue *, int fd, struct fdnote *,
+    int which);
 /* Put it in the FIFO, which will ask the filter; if need be, the kernel will.
  */
-SELDOM void descriptor_push(struct kqueue *, int fd, struct fdnote *, int which);
+SELDOM void descriptor_push(struct kqueue *, int fd, struct fdnote *,
+    int which);
 void descriptor_detach(struct kqueue *, int fd, struct fdnote *, int which);
 /* The kernel reported what no knote wants: watch only what they want. */
 SELDOM void descriptor_narrow(struct kqueue *, int fd, struct fdnote *);
@@ -560,9 +583,31 @@ void defer_apply(struct kqueue *);
 /* -- file.c: regular files and directories, which epoll refuses ------------ */
 
 int file_attach(struct kqueue *, int fd, struct fdnote *);
-void file_detach(struct kqueue *, int fd, struct fdnote *);
-/* The inotify descriptor of q is readable. */
-void file_changed(struct kqueue *);
+void file_detach(struct kqueue *, struct fdnote *);
+void file_changed(struct kqueue *, int fd);
+
+/* -- inotify.c: what happens to inodes ------------------------------------- */
+
+/*
+ * Observe the inode of ob_fd, or the directory above it, instead of what was
+ * observed before.  On failure that is left as it was: EACCES (it may not be
+ * read), ENOMEM (the user has no more watches), EMFILE (no more instances).
+ */
+int inotify_observe(struct kqueue *, struct observer *, uint32_t mask);
+void inotify_forget(struct kqueue *, struct observer *);
+/* Tell all observers of what has happened until now. */
+void inotify_collect(struct kqueue *);
+/* The queue closes.  All observers have to be forgotten. */
+void inotify_close(struct kqueue *);
+
+/* -- filter_vnode.c -------------------------------------------------------- */
+
+/* named: it happened to a name in the directory. */
+void vnode_event(struct kqueue *, struct object *, uint32_t event, bool named);
+/* A directory may have been removed. */
+void vnode_parent_event(struct kqueue *, struct object *);
+/* Events were lost: look what has changed. */
+void vnode_rescan(struct kqueue *, struct object *);
 
 /* -- filter_timer.c -------------------------------------------------------- */
 

@@ -315,6 +315,7 @@ queue_close(struct kqueue *q)
 		epoll_ctl(q->q_epoll, EPOLL_CTL_MOD, q->q_wake, &ev);
 		syscall(SYS_write, q->q_wake, &one, sizeof(one));
 	}
+	inotify_close(q);
 	object_free_all(q);
 	descriptor_free_all(q);
 	ready_fini(q);
@@ -322,7 +323,6 @@ queue_close(struct kqueue *q)
 		fd_close(q->q_timerfd[i]);
 	fd_close(q->q_writer);
 	fd_close(q->q_signalfd);
-	fd_close(q->q_inotify);
 	if (__atomic_sub_fetch(&q->q_waiters, 1, __ATOMIC_SEQ_CST) == 0)
 		queue_bury(q);
 }

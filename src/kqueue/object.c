@@ -21,6 +21,7 @@ static const struct {
 	{ EVFILT_SIGNAL, &filter_signal },
 	{ EVFILT_TIMER, &filter_timer },
 	{ EVFILT_USER, &filter_user },
+	{ EVFILT_VNODE, &filter_vnode },
 	{ 0, &filter_recheck },
 };
 

@@ -82,7 +82,8 @@ t_close(void)
 		return;
 	dir = opendir(t_folder);
 	while (dir != NULL && (entry = readdir(dir)) != NULL)
-		unlinkat(dirfd(dir), entry->d_name, 0);
+		if (unlinkat(dirfd(dir), entry->d_name, 0) == -1)
+			unlinkat(dirfd(dir), entry->d_name, AT_REMOVEDIR);
 	if (dir != NULL)
 		closedir(dir);
 	rmdir(t_folder);
