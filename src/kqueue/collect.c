@@ -665,6 +665,7 @@ turn(struct turn *t, const struct timespec *left)
 		    (error = end_turn(t, buf, n, &more)) != 0)
 			return error;
 		left = &now;
+		t->t_all = true;
 	} while (n > 0 && (more || goes_on(t, before, n == max, &vain)));
 	fill(t);
 	return 0;
