@@ -45,6 +45,7 @@ struct turn {
 	bool t_again;         /* look into the FIFO once more */
 	bool t_all;       /* epoll is asked for all it has, not for t_room */
 	bool t_inherited; /* the turn began in an earlier call */
+	bool t_more;      /* epoll has, or may have, more than it handed out */
 	bool t_skipped;   /* there are knotes that had their turn */
 	int t_earlier;    /* stored in the turn before this one */
 	bool t_counts;    /* only counts: see collect_count() */
@@ -365,6 +366,7 @@ take_writers(struct turn *t)
 	else if (max < 1)
 		max = 1;
 	n = poll_epoll(t->t_queue->q_writer, buf, max, 0);
+	t->t_more |= n == max;
 	for (i = 0; i < n; i++)
 		take_descriptor(t, &buf[i], true);
 }
@@ -626,11 +628,11 @@ fill(struct turn *t)
  * anybody wanted, but not for ever: then we look at the time first.
  */
 static bool
-goes_on(const struct turn *t, int before, bool all, int *vain)
+goes_on(const struct turn *t, int before, int *vain)
 {
 	if (t->t_stored > before)
-		return all;
-	if (t->t_skipped || (t->t_stored > 0 && !all))
+		return t->t_more;
+	if (t->t_skipped || (t->t_stored > 0 && !t->t_more))
 		return false;
 	return ++*vain < VAIN;
 }
@@ -658,6 +660,7 @@ turn(struct turn *t, const struct timespec *left)
 		if ((before = t->t_stored) == t->t_room)
 			break;
 		n = enter_wait(t, buf, max, left);
+		t->t_more = n == max;
 		if (n == -1 && t->t_stored == 0)
 			return errno;
 		more = false;
@@ -666,7 +669,7 @@ turn(struct turn *t, const struct timespec *left)
 			return error;
 		left = &now;
 		t->t_all = true;
-	} while (n > 0 && (more || goes_on(t, before, n == max, &vain)));
+	} while (n > 0 && (more || goes_on(t, before, &vain)));
 	fill(t);
 	return 0;
 }
