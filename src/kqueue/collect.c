@@ -170,6 +170,14 @@ report_descriptor(struct turn *t, int fd, struct fdnote *fn, int which,
 		descriptor_detach(q, fd, fn, which);
 }
 
+/* The other knote may go to the other epoll, and is to be found there. */
+static void
+narrow(struct turn *t, int fd, struct fdnote *fn)
+{
+	descriptor_narrow(t->t_queue, fd, fn);
+	t->t_more = true;
+}
+
 static enum verdict
 ask(struct turn *t, int fd, struct fdnote *fn, int which, uint32_t mask)
 {
@@ -183,7 +191,7 @@ ask(struct turn *t, int fd, struct fdnote *fn, int which, uint32_t mask)
 		recheck_later(t->t_queue);
 	/* Gated now, or no longer: the kernel must watch it another way. */
 	if ((before ^ kn->kn_status) & (KN_GATED | KN_NEVER))
-		descriptor_narrow(t->t_queue, fd, fn);
+		narrow(t, fd, fn);
 	return verdict;
 }
 
@@ -246,7 +254,7 @@ take_descriptor(struct turn *t, const struct epoll_event *e, bool writer)
 			wanted |= offer(t, fd, fn, FN_WRITE, e->events);
 	}
 	if (!wanted)
-		descriptor_narrow(t->t_queue, fd, fn);
+		narrow(t, fd, fn);
 }
 
 static enum verdict
