@@ -22,7 +22,10 @@
 #define EVFILT_PROC	(-5)	/* ident: process id */
 #define EVFILT_SIGNAL	(-6)	/* ident: signal number, observed, not taken */
 #define EVFILT_TIMER	(-7)	/* ident: the caller's own number */
+#define EVFILT_PROCDESC	(-8)	/* ident: process descriptor, a pidfd */
 #define EVFILT_USER	(-11)	/* ident: the caller's own number */
+#define EVFILT_EMPTY	(-13)	/* ident: socket, nothing is left to send */
+#define EVFILT_EXCEPT	(-32)	/* ident: socket, urgent data */
 
 /* -- the event ------------------------------------------------------------- */
 
@@ -82,7 +85,11 @@ struct kevent {
 #define NOTE_NODATA	0x00000200	/* Linux: data is not needed and will be 1;
 					   saves a system call per event */
 
-/* -- fflags of EVFILT_PROC --------------------------------------------------- */
+/* -- fflags of EVFILT_EXCEPT ------------------------------------------------- */
+
+#define NOTE_OOB	0x00000004
+
+/* -- fflags of EVFILT_PROC; of EVFILT_PROCDESC: NOTE_EXIT -------------------- */
 
 #define NOTE_EXIT	0x80000000	/* data is the status, see wait(2) */
 #define NOTE_FORK	0x40000000

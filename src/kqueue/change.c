@@ -131,7 +131,7 @@ object_change(struct kqueue *q, const struct kevent *kev)
 	struct object *o;
 	int error;
 
-	if (f == NULL)
+	if (f == NULL || kev->filter >= 0)
 		return EINVAL;
 	if (f->f_isfd && kev->ident > INT_MAX)
 		return EBADF;

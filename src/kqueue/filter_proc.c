@@ -38,8 +38,20 @@ proc_watch(struct kqueue *q, struct object *o)
 	    tag_make(TAG_OBJECT, o->o_gen, o->o_index));
 }
 
-static void
-proc_detach(struct kqueue *q, struct object *o)
+int
+proc_new(struct object *o)
+{
+	struct proc *p;
+
+	if ((p = calloc(1, sizeof(*p))) == NULL)
+		return ENOMEM;
+	p->p_fd = -1;
+	o->o_state = p;
+	return 0;
+}
+
+void
+proc_free(struct kqueue *q, struct object *o)
 {
 	let_go(q, o->o_state);
 	free(o->o_state);
@@ -54,10 +66,9 @@ proc_attach(struct kqueue *q, struct object *o, const struct kevent *kev)
 
 	if (kev->fflags & TRACKING)
 		return ENOTSUP;
-	if ((p = calloc(1, sizeof(*p))) == NULL)
-		return ENOMEM;
-	p->p_fd = -1;
-	o->o_state = p;
+	if ((error = proc_new(o)) != 0)
+		return error;
+	p = o->o_state;
 	o->o_knote.kn_fflags = kev->fflags;
 	error = pidfd_open_own(kev->ident, &p->p_fd);
 	if (error == 0 && (kev->fflags & NOTE_EXIT) == 0 &&
@@ -66,7 +77,7 @@ proc_attach(struct kqueue *q, struct object *o, const struct kevent *kev)
 	if (error == 0)
 		error = proc_watch(q, o);
 	if (error != 0)
-		proc_detach(q, o);
+		proc_free(q, o);
 	return error == ENOSPC ? ENOMEM : error;
 }
 
@@ -79,7 +90,7 @@ proc_touch(struct kqueue *q, struct object *o, const struct kevent *kev)
 	return 0;
 }
 
-static bool
+bool
 proc_active(struct kqueue *q, struct object *o)
 {
 	const struct proc *p = o->o_state;
@@ -99,7 +110,7 @@ report_child(struct object *o, struct kevent *ev)
 	return true;
 }
 
-static bool
+bool
 proc_report(struct kqueue *q, struct object *o, struct kevent *ev)
 {
 	struct proc *p = o->o_state;
@@ -138,7 +149,7 @@ proc_event(struct kqueue *q, struct object *o)
 
 const struct filter filter_proc = {
 	.f_attach = proc_attach,
-	.f_detach = proc_detach,
+	.f_detach = proc_free,
 	.f_touch = proc_touch,
 	.f_active = proc_active,
 	.f_report = proc_report,

@@ -242,6 +242,7 @@ struct kqueue {
 	uint16_t q_recheck_turn; /* when it fired last */
 	uint32_t q_recheck_ns;   /* and how long it ran */
 	uint64_t q_signals;      /* signals watched: bit (signo - 1) */
+	struct empty *q_empties; /* EMPTY knotes that recheck.c looks at */
 
 	struct fifo q_ready;
 
@@ -313,12 +314,20 @@ struct filter {
 	bool f_isfd;
 };
 
+extern const struct filter filter_empty;   /* filter_empty.c */
+extern const struct filter filter_except;  /* filter_except.c */
 extern const struct filter filter_proc;    /* filter_proc.c */
+extern const struct filter filter_procdesc;
 extern const struct filter filter_timer;   /* filter_timer.c */
 extern const struct filter filter_user;    /* filter_user.c */
 extern const struct filter filter_signal;  /* filter_signal.c */
 extern const struct filter filter_vnode;   /* filter_vnode.c */
 extern const struct filter filter_recheck; /* recheck.c */
+extern const struct filter filter_side;    /* side.c */
+
+/* Filters of our own objects, which no program can name. */
+#define FILTER_RECHECK 0
+#define FILTER_SIDE 1
 
 /* -- kqueue.c: queues and their names -------------------------------------- */
 
@@ -563,6 +572,8 @@ enum verdict source_verdict(int fd, struct fdnote *, int which, uint32_t mask);
 bool source_data(struct kevent *, enum fdtype, uint32_t mask);
 
 int64_t source_file(int fd); /* size - offset */
+/* What is wrong with it, as far as can be told without taking the error. */
+unsigned int source_error(int fd, enum fdtype);
 
 /* -- diag.c ------------------------------------------------------------------
  */
@@ -627,6 +638,11 @@ void timer_start(struct kqueue *, struct object *, uint64_t ns);
 SELDOM void repair(struct kqueue *);
 /* Edges were taken from the epoll and are lost: have them reported again. */
 void repair_edges(struct kqueue *);
+
+/* -- filter_empty.c -------------------------------------------------------- */
+
+/* Look again at those that no edge tells of. */
+void empty_recheck(struct kqueue *);
 
 /* -- recheck.c: conditions of which the kernel sends no edge --------------- */
 

@@ -18,11 +18,15 @@ static const struct {
 	const struct filter *functions;
 } filters[] = {
 	{ EVFILT_PROC, &filter_proc },
+	{ EVFILT_PROCDESC, &filter_procdesc },
 	{ EVFILT_SIGNAL, &filter_signal },
 	{ EVFILT_TIMER, &filter_timer },
 	{ EVFILT_USER, &filter_user },
 	{ EVFILT_VNODE, &filter_vnode },
-	{ 0, &filter_recheck },
+	{ EVFILT_EMPTY, &filter_empty },
+	{ EVFILT_EXCEPT, &filter_except },
+	{ FILTER_RECHECK, &filter_recheck },
+	{ FILTER_SIDE, &filter_side },
 };
 
 #define NFILTERS (sizeof(filters) / sizeof(filters[0]))

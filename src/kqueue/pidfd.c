@@ -15,7 +15,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,9 +102,7 @@ pidfd_is(int fd)
 bool
 pidfd_has_ended(int fd)
 {
-	struct pollfd pfd = { .fd = fd, .events = POLLIN };
-
-	return poll(&pfd, 1, 0) == 1 && (pfd.revents & POLLIN) != 0;
+	return (source_poll(fd, EPOLLIN) & EPOLLIN) != 0;
 }
 
 /* -- the status ------------------------------------------------------------ */

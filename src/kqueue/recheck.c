@@ -2,12 +2,10 @@
  * recheck.c: conditions of which the kernel sends no edge.
  *
  * A WRITE knote with NOTE_LOWAT waits for more free space than epoll waits
- * for, and no edge comes when that is reached.  While there is such a knote
- * whose socket is too full, an internal timer puts it into the FIFO again:
- * after 1 ms, then after twice as long each time, up to 64 ms.  A queue that
- * never had such a knote has no such timer.
- *
- * The timer is an object of filter 0, which no program can name (R-CALL-22).
+ * for, and an EMPTY knote for what TCP's peer acknowledges; no edge comes when
+ * that is reached.  While there is such a knote that waits, an internal timer
+ * has it looked at again: after 1 ms, then after twice as long each time, up to
+ * 64 ms.  A queue that never had such a knote has no such timer.
  */
 #include "kq.h"
 
@@ -51,6 +49,7 @@ recheck_report(struct kqueue *q, struct object *o, struct kevent *ev)
 		if (knote_enabled(&fn->fn_knote[FN_WRITE]) &&
 		    (fn->fn_knote[FN_WRITE].kn_fflags & NOTE_LOWAT))
 			descriptor_push(q, fd, fn, FN_WRITE);
+	empty_recheck(q);
 	return false;
 }
 
@@ -68,9 +67,9 @@ recheck_open(struct kqueue *q)
 	struct object *o;
 	int error;
 
-	if (object_find(q, 0, 0) != NULL)
+	if (object_find(q, FILTER_RECHECK, 0) != NULL)
 		return 0;
-	if ((error = object_new(q, 0, 0, &o)) != 0)
+	if ((error = object_new(q, FILTER_RECHECK, 0, &o)) != 0)
 		return error;
 	if ((error = recheck_attach(q, o, NULL)) != 0)
 		object_discard(q, o);
@@ -88,5 +87,5 @@ recheck_later(struct kqueue *q)
 	else if (q->q_recheck_ns < LAST_NS)
 		q->q_recheck_ns *= 2;
 	q->q_rechecking = true;
-	timer_start(q, object_find(q, 0, 0), q->q_recheck_ns);
+	timer_start(q, object_find(q, FILTER_RECHECK, 0), q->q_recheck_ns);
 }

@@ -392,8 +392,8 @@ source_verdict(int fd, struct fdnote *fn, int which, uint32_t mask)
  * it from the read() that is to find it.  A connection that never was, was
  * refused or timed out; one that was has been reset.
  */
-static unsigned int
-derived_error(int fd, enum fdtype type)
+unsigned int
+source_error(int fd, enum fdtype type)
 {
 	struct tcp_info ti;
 	socklen_t len = sizeof(ti);
@@ -497,7 +497,7 @@ read_data(struct kevent *ev, enum fdtype type, uint32_t mask)
 	    (errno != EINVAL || (ev->data = diag_tcp_backlog(fd)) == -1))
 		ev->data = uncounted(fd, type, (ev->flags & EV_CLEAR) != 0);
 	if ((ev->flags & EV_EOF) && (mask & EPOLLERR))
-		ev->fflags = derived_error(fd, type);
+		ev->fflags = source_error(fd, type);
 	return !is_empty(ev);
 }
 
@@ -547,7 +547,7 @@ write_data(struct kevent *ev, enum fdtype type, uint32_t mask)
 	if (ev->data == 0 && (mask & EPOLLOUT) && (ev->flags & EV_EOF) == 0)
 		ev->data = 1;
 	if ((ev->flags & EV_EOF) && (mask & EPOLLERR))
-		ev->fflags = derived_error(fd, type);
+		ev->fflags = source_error(fd, type);
 }
 
 bool
