@@ -46,6 +46,7 @@ struct turn {
 	bool t_all;       /* epoll is asked for all it has, not for t_room */
 	bool t_inherited; /* the turn began in an earlier call */
 	bool t_more;      /* epoll has, or may have, more than it handed out */
+	bool t_moved;     /* a knote went from one epoll to the other */
 	bool t_skipped;   /* there are knotes that had their turn */
 	int t_earlier;    /* stored in the turn before this one */
 	bool t_counts;    /* only counts: see collect_count() */
@@ -175,7 +176,7 @@ static void
 narrow(struct turn *t, int fd, struct fdnote *fn)
 {
 	descriptor_narrow(t->t_queue, fd, fn);
-	t->t_more = true;
+	t->t_moved = true;
 }
 
 static enum verdict
@@ -639,8 +640,8 @@ static bool
 goes_on(const struct turn *t, int before, int *vain)
 {
 	if (t->t_stored > before)
-		return t->t_more;
-	if (t->t_skipped || (t->t_stored > 0 && !t->t_more))
+		return t->t_more || t->t_moved;
+	if (!t->t_moved && (t->t_skipped || (t->t_stored > 0 && !t->t_more)))
 		return false;
 	return ++*vain < VAIN;
 }
@@ -669,6 +670,7 @@ turn(struct turn *t, const struct timespec *left)
 			break;
 		n = enter_wait(t, buf, max, left);
 		t->t_more = n == max;
+		t->t_moved = false;
 		if (n == -1 && t->t_stored == 0)
 			return errno;
 		more = false;
