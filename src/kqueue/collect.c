@@ -51,6 +51,7 @@ struct turn {
 	int t_earlier;    /* stored in the turn before this one */
 	bool t_counts;    /* only counts: see collect_count() */
 	bool t_cancel;
+	uint32_t t_onced; /* q_onced when the wait began */
 };
 
 static const int16_t
@@ -196,6 +197,27 @@ ask(struct turn *t, int fd, struct fdnote *fn, int which, uint32_t mask)
 	return verdict;
 }
 
+/*
+ * The mask was true when the kernel said so.  Another thread may have been told
+ * the same, have read all there was, and have enabled or added the knote again;
+ * EPOLLONESHOT alone excludes that, if the registration had it when the wait
+ * began.
+ */
+static uint32_t
+still_true(struct turn *t, int fd, const struct fdnote *fn, int which,
+    uint32_t mask)
+{
+	const uint16_t once = which == FN_READ ? FK_ONCE : FK_ONCE | FK_WONCE;
+	const uint16_t modes = EV_ONESHOT | EV_DISPATCH;
+	const struct kqueue *q = t->t_queue;
+
+	if ((fn->fn_knote[which].kn_flags & modes) == 0 ||
+	    !__atomic_load_n(&q->q_shared, __ATOMIC_RELAXED) ||
+	    ((fn->fn_kernel & once) != 0 && t->t_onced == q->q_onced))
+		return mask;
+	return mask & source_poll(fd, mask);
+}
+
 /* The kernel says so: is there a knote that wants it? */
 static bool
 offer(struct turn *t, int fd, struct fdnote *fn, int which, uint32_t mask)
@@ -205,6 +227,7 @@ offer(struct turn *t, int fd, struct fdnote *fn, int which, uint32_t mask)
 
 	if (!knote_enabled(kn) || (kn->kn_status & KN_NEVER))
 		return false;
+	mask = still_true(t, fd, fn, which, mask);
 	verdict = ask(t, fd, fn, which, mask);
 	if (verdict != SILENT)
 		report_descriptor(t, fd, fn, which, verdict, mask);
@@ -231,7 +254,7 @@ take_descriptor(struct turn *t, const struct epoll_event *e, bool writer)
 	const uint32_t unasked = EPOLLHUP | EPOLLERR;
 	int fd = (int)TAG_INDEX(e->data.u64);
 	struct fdnote *fn;
-	bool wanted = false;
+	bool wanted = false, once;
 
 	if (process_strict)
 		descriptor_verify(t->t_queue, fd);
@@ -241,21 +264,26 @@ take_descriptor(struct turn *t, const struct epoll_event *e, bool writer)
 		return;
 	}
 	if (writer) {
-		if (fn->fn_kernel & FK_WONCE)
+		if ((once = (fn->fn_kernel & FK_WONCE) != 0))
 			fn->fn_kernel &= (uint16_t)~FK_WOUT;
 		wanted = offer(t, fd, fn, FN_WRITE, e->events);
 	} else {
 		uint16_t kernel = fn->fn_kernel;
 
-		if (kernel & FK_ONCE)
+		if ((once = (kernel & FK_ONCE) != 0))
 			fn->fn_kernel &= (uint16_t) ~(FK_IN | FK_OUT);
 		if (e->events & (EPOLLIN | EPOLLRDHUP | unasked))
 			wanted = offer(t, fd, fn, FN_READ, e->events);
 		if ((kernel & FK_OUT) && (e->events & (EPOLLOUT | unasked)))
 			wanted |= offer(t, fd, fn, FN_WRITE, e->events);
 	}
-	if (!wanted)
+	if (!wanted) {
 		narrow(t, fd, fn);
+	} else if (once) {
+		/* The kernel has let go of what is waited for still, too. */
+		descriptor_relook(t->t_queue, fd, fn, FN_READ);
+		descriptor_relook(t->t_queue, fd, fn, FN_WRITE);
+	}
 }
 
 static enum verdict
@@ -507,7 +535,7 @@ wait_epoll(const struct turn *t, struct epoll_event *buf, int max,
 
 /* Block, or not, among the threads that may be blocked in this queue. */
 static int
-enter_wait(const struct turn *t, struct epoll_event *buf, int max,
+enter_wait(struct turn *t, struct epoll_event *buf, int max,
     const struct timespec *left)
 {
 	struct kqueue *q = t->t_queue;
@@ -519,6 +547,7 @@ enter_wait(const struct turn *t, struct epoll_event *buf, int max,
 		n = -1;
 		errno = EBADF;
 	} else {
+		t->t_onced = __atomic_load_n(&q->q_onced, __ATOMIC_ACQUIRE);
 		n = wait_epoll(t, buf, max, left);
 	}
 	queue_leave(q, entered);

@@ -124,10 +124,15 @@ is_edge(const struct knote *kn)
 	    (kn->kn_status & KN_GATED) != 0;
 }
 
+/*
+ * Returned once, it is not wanted any more.  A gated one may have to be asked
+ * many times before, and an edge is told to one thread only.
+ */
 static bool
 is_once(const struct knote *kn)
 {
-	return (kn->kn_flags & (EV_ONESHOT | EV_DISPATCH)) != 0;
+	return (kn->kn_flags & (EV_ONESHOT | EV_DISPATCH)) != 0 &&
+	    (kn->kn_status & KN_GATED) == 0;
 }
 
 /*
@@ -250,6 +255,17 @@ is_enough(uint16_t have, uint16_t want, uint16_t what, uint16_t how)
 	return (want & what & ~have) == 0 && ((want ^ have) & how) == 0;
 }
 
+/*
+ * A registration that may have been reported to several threads is EPOLLONESHOT
+ * from now on; to be called after the kernel was told.
+ */
+static void
+note_onced(struct kqueue *q, uint16_t gained, uint16_t once)
+{
+	if (gained & once)
+		__atomic_store_n(&q->q_onced, q->q_onced + 1, __ATOMIC_RELEASE);
+}
+
 static int
 sync_main(struct kqueue *q, int fd, struct fdnote *fn, uint16_t want,
     enum effort effort)
@@ -262,10 +278,13 @@ sync_main(struct kqueue *q, int fd, struct fdnote *fn, uint16_t want,
 		return 0;
 	error = epoll_set(q->q_epoll, fd, fn, main_events(want),
 	    (have & FK_MAIN) != 0);
-	if (error == 0)
-		fn->fn_kernel = (have & (WRITER_BITS | FK_WRITER)) |
-		    (want & MAIN_BITS) | FK_MAIN;
-	return error;
+	if (error != 0)
+		return error;
+	if (have & (FK_IN | FK_OUT))
+		note_onced(q, want & ~have, FK_ONCE);
+	fn->fn_kernel =
+	    (have & (WRITER_BITS | FK_WRITER)) | (want & MAIN_BITS) | FK_MAIN;
+	return 0;
 }
 
 static int
@@ -282,10 +301,13 @@ sync_writer(struct kqueue *q, int fd, struct fdnote *fn, uint16_t want,
 		return error;
 	error = epoll_set(q->q_writer, fd, fn, writer_events(want),
 	    (have & FK_WRITER) != 0);
-	if (error == 0)
-		fn->fn_kernel = (have & (MAIN_BITS | FK_MAIN)) |
-		    (want & WRITER_BITS) | FK_WRITER;
-	return error;
+	if (error != 0)
+		return error;
+	if (have & FK_WOUT)
+		note_onced(q, want & ~have, FK_WONCE);
+	fn->fn_kernel =
+	    (have & (MAIN_BITS | FK_MAIN)) | (want & WRITER_BITS) | FK_WRITER;
+	return 0;
 }
 
 /*
@@ -679,7 +701,7 @@ descriptor_attach(struct kqueue *q, int fd, int which, const struct kevent *kev)
 
 /* What nearly every change finds: the kernel watches it as it should. */
 static bool
-is_watched_level(const struct fdnote *fn, int which)
+is_watched_level(const struct kqueue *q, const struct fdnote *fn, int which)
 {
 	const struct knote *kn = &fn->fn_knote[which];
 	uint16_t bit = which == FN_READ ? FK_IN : FK_OUT;
@@ -687,6 +709,7 @@ is_watched_level(const struct fdnote *fn, int which)
 	return (fn->fn_kernel & (bit | FK_EDGE | FK_ONCE)) == bit &&
 	    (kn->kn_flags & EV_CLEAR) == 0 &&
 	    (kn->kn_status & (KN_GATED | KN_NEVER | KN_FORCED)) == 0 &&
+	    !(is_once(kn) && __atomic_load_n(&q->q_shared, __ATOMIC_RELAXED)) &&
 	    !process_strict;
 }
 
@@ -698,7 +721,7 @@ descriptor_touch(struct kqueue *q, int fd, struct fdnote *fn, int which)
 
 	if ((error = classify(fd, fn, which)) != 0 || !knote_enabled(kn))
 		return error;
-	if (is_watched_level(fn, which))
+	if (is_watched_level(q, fn, which))
 		return 0;
 	if (asks_itself(fn, kn))
 		descriptor_push(q, fd, fn, which);
