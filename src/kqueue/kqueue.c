@@ -114,11 +114,15 @@ struct kqueue *
 kqueue_find(int fd)
 {
 	struct kqueue *q;
+	bool closing;
 
 	if (process_is_owner() && (q = named_by(fd)) != NULL)
 		return q;
 	process_check();
-	errno = syscall(SYS_fcntl, fd, F_GETFD) == -1 ? EBADF : EINVAL;
+	/* One that is just being closed is open, but no queue any more. */
+	closing = watch_closing(fd);
+	errno =
+	    syscall(SYS_fcntl, fd, F_GETFD) == -1 || closing ? EBADF : EINVAL;
 	return NULL;
 }
 

@@ -239,6 +239,16 @@ watch_close_end(int fd)
 	errno = saved;
 }
 
+bool
+watch_closing(int fd)
+{
+	struct watch *w = watch_of(fd);
+
+	return w != NULL &&
+	    __atomic_load_n(&w->w_start, __ATOMIC_SEQ_CST) !=
+	    __atomic_load_n(&w->w_end, __ATOMIC_SEQ_CST);
+}
+
 /* -- EV_ADD ---------------------------------------------------------------- */
 
 struct watch_add

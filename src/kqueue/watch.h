@@ -35,6 +35,8 @@ bool watch_idle(int fd);
  */
 void watch_close_begin(int fd);
 void watch_close_end(int fd);
+/* Some thread is between the two. */
+bool watch_closing(int fd);
 
 /* from was copied to to (dup, dup2, F_DUPFD): a second name if from is a queue.
  */
