@@ -48,6 +48,7 @@ struct turn {
 	bool t_more;      /* epoll has, or may have, more than it handed out */
 	bool t_moved;     /* a knote went from one epoll to the other */
 	bool t_skipped;   /* there are knotes that had their turn */
+	bool t_passed;    /* there are some that must wait for the next call */
 	int t_earlier;    /* stored in the turn before this one */
 	bool t_counts;    /* only counts: see collect_count() */
 	bool t_cancel;
@@ -155,7 +156,9 @@ report_descriptor(struct turn *t, int fd, struct fdnote *fn, int which,
 		return;
 	}
 	if (t->t_stored == t->t_room || t->t_counts) {
-		if (!t->t_all || !is_plain(fn, kn))
+		if (t->t_all && is_plain(fn, kn))
+			t->t_passed = true;
+		else
 			descriptor_push(q, fd, fn, which);
 		return;
 	}
@@ -567,6 +570,16 @@ number(struct turn *t)
 	t->t_skipped = false;
 }
 
+/* With no room left, those that had no turn have it in the next call. */
+static void
+set_continues(struct turn *t)
+{
+	bool more = t->t_passed || !ready_empty(t->t_queue);
+
+	__atomic_store_n(&t->t_queue->q_continues,
+	    t->t_stored == t->t_room && more, __ATOMIC_RELAXED);
+}
+
 /* The FIFO's part at the beginning. */
 static SELDOM int
 begin_ready(struct turn *t)
@@ -584,7 +597,7 @@ begin_ready(struct turn *t)
 		signal_collect(q);
 	t->t_again = t->t_all = true;
 	take_ready(t);
-	q->q_continues = t->t_stored == t->t_room && !ready_empty(q);
+	set_continues(t);
 	if (t->t_stored == 0 || t->t_stored == t->t_room)
 		queue_unlock(q);
 	else
@@ -597,8 +610,10 @@ static int
 begin_turn(struct turn *t)
 {
 	t->t_stored = t->t_earlier = t->t_number = 0;
-	t->t_again = t->t_skipped = t->t_all = t->t_inherited = false;
-	if (ready_empty(t->t_queue) && t->t_queue->q_signals == 0)
+	t->t_again = t->t_skipped = t->t_passed = t->t_all = t->t_inherited =
+	    false;
+	if (ready_empty(t->t_queue) && t->t_queue->q_signals == 0 &&
+	    !__atomic_load_n(&t->t_queue->q_continues, __ATOMIC_RELAXED))
 		return 0;
 	return begin_ready(t);
 }
@@ -629,7 +644,7 @@ end_turn(struct turn *t, const struct epoll_event *buf, int n, bool *more)
 		take_ready(t);
 		*more = true;
 	}
-	q->q_continues = t->t_stored == t->t_room && !ready_empty(q);
+	set_continues(t);
 	queue_unlock(q);
 	return 0;
 }
