@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <netdb.h>
@@ -20,6 +21,7 @@ static const char *parse_unix(struct address *, char *);
 static const char *parse_fd(struct address *, char *);
 static const char *parse_tcp(struct address *, char *);
 static const char *check_port(const char *);
+static int is_number(const char *);
 static void address_free(struct address *);
 
 int
@@ -63,10 +65,16 @@ parse_address(struct address *a)
 static const char *
 parse_unix(struct address *a, char *path)
 {
+	const char *p;
+
 	a->kind = ADDRESS_UNIX;
 	a->path = path;
 	if (*path == '\0')
 		return "the path is missing";
+	/* `listening on unix:PATH' is to be one line. */
+	for (p = path; *p != '\0'; p++)
+		if (iscntrl((unsigned char)*p))
+			return "the path has a control character";
 	if (strlen(path) >= sizeof(((struct sockaddr_un *)0)->sun_path))
 		return "the path is too long for a UNIX socket";
 	return NULL;
@@ -79,7 +87,7 @@ parse_fd(struct address *a, char *number)
 
 	a->kind = ADDRESS_FD;
 	a->fd = (int)strtonum(number, 0, INT_MAX, &wrong);
-	if (wrong != NULL)
+	if (wrong != NULL || !is_number(number))
 		return "fd: takes the number of a descriptor";
 	return NULL;
 }
@@ -122,7 +130,7 @@ check_port(const char *port)
 
 	if (*port == '\0')
 		return "the port is missing";
-	if (strspn(port, "0123456789") != strlen(port)) {
+	if (!is_number(port)) {
 		if (getservbyname(port, "tcp") == NULL)
 			return "no such port";
 		return NULL;
@@ -131,6 +139,13 @@ check_port(const char *port)
 	if (wrong != NULL)
 		return "the port is not in 0 to 65535";
 	return NULL;
+}
+
+/* Digits alone: strtonum(3) takes blanks and a sign before them. */
+static int
+is_number(const char *text)
+{
+	return strspn(text, "0123456789") == strlen(text);
 }
 
 void

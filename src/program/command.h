@@ -20,4 +20,10 @@ int command_bad_option(const char *command, int c, char **argv);
 /* Tell that arg is one argument too many.  Returns EX_USAGE. */
 int command_bad_argument(const char *command, const char *arg);
 
+/*
+ * What the command had to print has been printed.  Returns what to exit with:
+ * 0, or 1 having said why it could not all be written.
+ */
+int command_printed(void);
+
 #endif

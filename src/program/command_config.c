@@ -3,7 +3,6 @@
  */
 #include <sys/types.h>
 
-#include <err.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
@@ -52,11 +51,7 @@ command_check(int argc, char **argv)
 	if (options.verbose)
 		config_print(&list, stdout);
 	service_conf_list_free(&list);
-	if (fflush(stdout) == EOF) {
-		warn("standard output");
-		return 1;
-	}
-	return 0;
+	return command_printed();
 }
 
 /* Returns what to exit with, or -1 to go on. */
@@ -85,7 +80,7 @@ read_options(struct options *options, const char *shorts, int argc, char **argv)
 			break;
 		case 'h':
 			print_help(argv[0]);
-			return 0;
+			return command_printed();
 		default:
 			return command_bad_option(argv[0], c, argv);
 		}

@@ -11,6 +11,7 @@
 #include <sysexits.h>
 
 #include "command.h"
+#include "complain.h"
 #include "serve.h"
 
 #define MAX_OPTIONS 64
@@ -40,11 +41,11 @@ command_serve(int argc, char **argv)
 	}
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
 		print_help(NULL);
-		return 0;
+		return command_printed();
 	}
 	handler = service_handler_find(argv[1]);
 	if (handler == NULL) {
-		warnx("serve: '%s' is none of the handlers: %s", argv[1],
+		complain("serve: '%s' is none of the handlers: %s", argv[1],
 		    service_handler_names(names, sizeof(names)));
 		return EX_USAGE;
 	}
@@ -75,13 +76,13 @@ read_options(struct service_conf *conf, int argc, char **argv)
 	while ((c = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
 		if (c == 'h') {
 			print_help(conf->handler);
-			return 0;
+			return command_printed();
 		}
 		if (c == '?' || c == ':')
 			return command_bad_option(command, c, argv);
 		s = find_option(conf->handler, c);
 		if (setting_parse(s, conf, optarg, why, sizeof(why)) == -1) {
-			warnx("%s", why);
+			complain("%s", why);
 			return EX_USAGE;
 		}
 	}
@@ -91,7 +92,7 @@ read_options(struct service_conf *conf, int argc, char **argv)
 		address_list_add(&conf->listen, DEFAULT_LISTEN, why,
 		    sizeof(why));
 	if (service_conf_check(conf, why, sizeof(why)) == -1) {
-		warnx("%s", why);
+		complain("%s", why);
 		return EX_USAGE;
 	}
 	return -1;

@@ -19,6 +19,7 @@
 
 #include <confuse.h>
 
+#include "complain.h"
 #include "config.h"
 #include "config_text.h"
 
@@ -82,7 +83,7 @@ config_read(const char *file, struct service_conf_list *list)
 
 	text = config_text_read(file);
 	if (text == NULL) {
-		warnx("%s: %s", file,
+		complain("%s: %s", file,
 		    errno == EINVAL ? "holds a NUL byte" : strerror(errno));
 		return -1;
 	}
@@ -421,15 +422,12 @@ tell_problems(const char *file)
 		    compare_problems);
 	for (i = 0; i < n; i++) {
 		p = &reading->problems[i];
-		if (p->line > 0)
-			fprintf(stderr, "%s:%d: %s\n", file, p->line, p->text);
-		else
-			fprintf(stderr, "%s: %s\n", file, p->text);
+		complain_at(file, p->line, p->text);
 		free(p->text);
 	}
 	free(reading->problems);
 	if (reading->failed) {
-		fprintf(stderr, "%s: %s\n", file, strerror(ENOMEM));
+		complain_at(file, 0, strerror(ENOMEM));
 		n++;
 	}
 	return n;

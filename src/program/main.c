@@ -4,12 +4,15 @@
 #include <sys/types.h>
 
 #include <err.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include "command.h"
+#include "complain.h"
 #include "service.h"
 
 struct command {
@@ -19,6 +22,7 @@ struct command {
 	const char *help;
 };
 
+static void fill_standard(void);
 static void print_help(FILE *);
 
 static const struct command commands[] = {
@@ -37,24 +41,41 @@ main(int argc, char **argv)
 	size_t i;
 
 	setprogname("kquay");
+	fill_standard();
 	if (argc < 2) {
 		print_help(stderr);
 		return EX_USAGE;
 	}
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
 		print_help(stdout);
-		return 0;
+		return command_printed();
 	}
 	if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
 		puts("kquay " KQUAY_VERSION);
-		return 0;
+		return command_printed();
 	}
 	for (i = 0; i < NCOMMANDS; i++)
 		if (strcmp(argv[1], commands[i].name) == 0)
 			return commands[i].run(argc - 1, argv + 1);
-	warnx("no such %s: %s (see kquay --help)",
+	complain("no such %s: %s (see kquay --help)",
 	    argv[1][0] == '-' ? "option" : "command", argv[1]);
 	return EX_USAGE;
+}
+
+/*
+ * A socket that got the number of a standard descriptor would be written to
+ * by whoever complains.  What takes the place of one that is closed cannot be
+ * used, so that printing to it still fails.
+ */
+static void
+fill_standard(void)
+{
+	int fd;
+
+	for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) == -1)
+			(void)open("/dev/null",
+			    fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
 }
 
 static void
@@ -82,11 +103,11 @@ command_bad_option(const char *command, int c, char **argv)
 
 	/* A short option may stand in a group: it has no argument to show. */
 	if (strncmp(last, "--", 2) == 0)
-		warnx("%s: %s %s (see kquay %s --help)", command,
+		complain("%s: %s %s (see kquay %s --help)", command,
 		    c == ':' ? "a value is missing after" : "no such option:",
 		    last, command);
 	else
-		warnx("%s: %s -%c (see kquay %s --help)", command,
+		complain("%s: %s -%c (see kquay %s --help)", command,
 		    c == ':' ? "a value is missing after" : "no such option:",
 		    optopt, command);
 	return EX_USAGE;
@@ -95,7 +116,17 @@ command_bad_option(const char *command, int c, char **argv)
 int
 command_bad_argument(const char *command, const char *arg)
 {
-	warnx("%s: unexpected argument: %s (see kquay %s --help)", command, arg,
-	    command);
+	complain("%s: unexpected argument: %s (see kquay %s --help)", command,
+	    arg, command);
 	return EX_USAGE;
+}
+
+int
+command_printed(void)
+{
+	if (fflush(stdout) == EOF || ferror(stdout)) {
+		warn("standard output");
+		return 1;
+	}
+	return 0;
 }

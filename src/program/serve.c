@@ -14,6 +14,7 @@
 #include <sys/event.h>
 
 #include <err.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@
 
 #include <kquay.h>
 
+#include "complain.h"
 #include "descriptors.h"
 #include "serve.h"
 
@@ -190,7 +192,7 @@ service_new(const struct service_conf *conf)
 	return s;
 
 fail:
-	warn("service \"%s\"", conf->name);
+	complain("service \"%s\": %s", conf->name, strerror(errno));
 	free(s);
 	return NULL;
 }
@@ -214,7 +216,7 @@ service_listen(struct service *s)
 			break;
 		}
 		if (n == -1) {
-			warnx("%s", kquay_error(s->q));
+			complain("%s", kquay_error(s->q));
 			return -1;
 		}
 	}
@@ -255,7 +257,7 @@ watch_service(struct kquay *lead, struct service *s)
 
 	EV_SET(&ev, kquay_fd(s->q), EVFILT_READ, EV_ADD, 0, 0, NULL);
 	if (kquay_watch(lead, &ev, on_ready, s) == -1) {
-		warn("service \"%s\"", s->conf->name);
+		complain("service \"%s\": %s", s->conf->name, strerror(errno));
 		return -1;
 	}
 	return 0;

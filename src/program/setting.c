@@ -17,8 +17,6 @@ struct unit {
 	int64_t factor;
 };
 
-static int parse_value(const struct setting *, void *, const char *, char *,
-    size_t);
 static int replace_text(char **, const char *);
 static int parse_number(const struct setting *, const char *, int64_t *);
 static int parse_scaled(const struct unit *, const char *, int64_t *);
@@ -74,22 +72,7 @@ int
 setting_parse(const struct setting *setting, void *conf, const char *text,
     char *why, size_t whysz)
 {
-	char *p;
-
-	if (parse_value(setting, (char *)conf + setting->offset, text, why,
-		whysz) == 0)
-		return 0;
-	/* It quotes what somebody wrote, and is to be one line. */
-	for (p = why; *p != '\0'; p++)
-		if (iscntrl((unsigned char)*p))
-			*p = '?';
-	return -1;
-}
-
-static int
-parse_value(const struct setting *setting, void *member, const char *text,
-    char *why, size_t whysz)
-{
+	void *member = (char *)conf + setting->offset;
 	char wrong[256];
 	int64_t value;
 
@@ -347,6 +330,9 @@ setting_print_quoted(const char *text, FILE *out)
 		case '\n':
 			fputs("\\n", out);
 			break;
+		case '\t':
+			fputs("\\t", out);
+			break;
 		case '"':
 		case '\\':
 		case '$': /* "${NAME}" is the environment's */
@@ -354,7 +340,10 @@ setting_print_quoted(const char *text, FILE *out)
 			putc(*p, out);
 			break;
 		default:
-			putc(*p, out);
+			if (iscntrl((unsigned char)*p))
+				fprintf(out, "\\x%02x", (unsigned char)*p);
+			else
+				putc(*p, out);
 			break;
 		}
 	}

@@ -122,6 +122,41 @@ def test_check_opens_nothing(tmp_path):
     assert os.listdir(tmp_path) == ["a.conf"]
 
 
+CONTROLS = "".join(map(chr, [*range(1, 32), 127]))
+
+
+@pytest.mark.parametrize("text, lines", [
+    ('service "%s" { }\n', 1),
+    ('service a { handler = "%s" }\n', 1),
+    ('service a { handler = echo listen = "unix:%s" mode = "%s" }\n', 2),
+    ('service a { handler = chat "%s" = 1 }\n', 1),
+    ('"%s" = 1\n', 1),
+])
+def test_complaints_are_lines(text, lines, tmp_path):
+    """What the file has cannot act on the terminal, nor look like a line."""
+    for c in CONTROLS:
+        (tmp_path / "a.conf").write_text(text.replace("%s", f"x{c}y"))
+        r = check(tmp_path / "a.conf")
+        assert (r.returncode, r.stdout) == (CONFIG, "")
+        assert r.stderr.count("\n") >= lines, r.stderr
+        for line in r.stderr.splitlines():
+            assert line.startswith("a.conf:") and line.isprintable(), repr(line)
+
+
+def test_control_characters_are_printed_as_escapes(tmp_path):
+    for c in CONTROLS:
+        (tmp_path / "a.conf").write_text(
+            f'service "x{c}1" {{ handler = chat listen = ":1" '
+            f'welcome = "{c}f" }}\n')
+        first = check(tmp_path / "a.conf", "-v").stdout
+        assert all(line.strip("\t").isprintable() for line in first.split("\n"))
+        (tmp_path / "a.conf").write_text(first)
+        assert check(tmp_path / "a.conf", "-v").stdout == first
+        escape = {"\n": "\\n", "\t": "\\t"}.get(c, f"\\x{ord(c):02x}")
+        assert f'service "x{escape}1"' in first
+        assert f'welcome = "{escape}f"' in first
+
+
 def test_long_and_binary_files(tmp_path):
     many = "".join(f'service "s{n}" {{ handler = echo listen = ":{n}" }}\n'
                    for n in range(1, 3000))

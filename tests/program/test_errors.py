@@ -4,13 +4,16 @@ import os
 import pathlib
 import resource
 import socket
+import subprocess
 import tempfile
 
 import pytest
 
-from kquay import CONFIG, KQUAY, USAGE, connect, has_ipv6, once, running
+from kquay import (CONFIG, DEADLINE, KQUAY, ROOT, USAGE, connect, has_ipv6,
+                   once, running)
 
 CHAT = ("serve", "chat")
+EXAMPLE = ROOT / "examples" / "kquay.conf"
 
 
 @pytest.mark.parametrize("args, says", [
@@ -35,6 +38,9 @@ CHAT = ("serve", "chat")
     ((*CHAT, "-l", "unix:"), "the path is missing"),
     ((*CHAT, "-l", "unix:" + "x" * 108), "the path is too long"),
     ((*CHAT, "-l", "fd:-1"), "fd: takes the number of a descriptor"),
+    ((*CHAT, "-l", "fd: 3"), "fd: takes the number of a descriptor"),
+    ((*CHAT, "-l", "fd:+3"), "fd: takes the number of a descriptor"),
+    ((*CHAT, "-l", "unix:a\nready"), "'unix:a?ready': the path has a control"),
     ((*CHAT, "-n", "0"), "max-connections: '0' is out of range (1 to 10000000)"),
     ((*CHAT, "--idle-timeout", "30x"), "is not a time, such as 500ms, 30s"),
     ((*CHAT, "--idle-timeout", "0"), "out of range (1ms to 24d, or \"none\")"),
@@ -50,6 +56,11 @@ CHAT = ("serve", "chat")
     (("run", "--verbose"), "no such option: --verbose"),
     (("run", "-c"), "a value is missing after -c"),
     (("check", "file"), "unexpected argument: file"),
+    (("\033[2J\n",), "no such command: ?[2J?"),
+    (("serve", "\r\n"), "'??' is none of the handlers"),
+    ((*CHAT, "--\033\n"), "no such option: --??"),
+    ((*CHAT, "-\033"), "no such option: -?"),
+    (("check", "\033\n"), "unexpected argument: ??"),
 ])
 def test_usage(args, says):
     r = once(*args)
@@ -74,11 +85,24 @@ def one_line(r, says):
 @pytest.mark.parametrize("file, says", [
     ("missing.conf", "missing.conf: No such file or directory"),
     (".", ".: Is a directory"),
+    ("a\nb\033", "a?b?: No such file or directory"),
 ])
 def test_config_file(command, file, says, tmp_path):
     r = once(command, "-c", file, cwd=tmp_path)
     assert r.returncode == CONFIG
     one_line(r, says)
+
+
+@pytest.mark.parametrize("args", [
+    ("--help",), ("--version",), ("serve", "--help"), ("serve", "chat", "-h"),
+    ("run", "--help"), ("check", "-v", "-c", str(EXAMPLE)),
+], ids=" ".join)
+def test_full_disk(args):
+    with open("/dev/full", "w", encoding="ascii") as full:
+        r = subprocess.run([KQUAY, *args], stdout=full, stderr=subprocess.PIPE,
+                           text=True, check=False, timeout=DEADLINE)
+    assert (r.returncode, r.stderr) == \
+        (1, "kquay: standard output: No space left on device\n")
 
 
 def test_run_wants_a_right_file(tmp_path):

@@ -124,6 +124,22 @@ def test_closed_standard_output():
         assert p.wait(DEADLINE) == 0
 
 
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1), (0, 1, 2)], ids=str)
+def test_closed_standard_descriptors(closed, tmp_path):
+    """None of our own comes under such a number, where a message would go."""
+    where = f"unix:{tmp_path}/s"
+    with subprocess.Popen([KQUAY, "serve", "chat", "-l", where],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                          preexec_fn=lambda: [os.close(n) for n in closed]) as p:
+        try:
+            until(lambda: not refuses(where), "it listens")
+            for n in closed:
+                assert os.readlink(f"/proc/{p.pid}/fd/{n}") == "/dev/null"
+        finally:
+            p.terminate()
+        assert p.wait(DEADLINE) == 0
+
+
 def test_default_address():
     """localhost:8080, which only one at a time can have."""
     if not all(refuses(w) for w in ("127.0.0.1:8080", "[::1]:8080")):
