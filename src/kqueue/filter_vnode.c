@@ -89,14 +89,24 @@ record(struct kqueue *q, struct object *o, uint32_t notes)
 		object_activate(q, o);
 }
 
-/* False: the number names another file by now, closed behind our back. */
+/*
+ * False: the number names another file by now, closed behind our back.  On an
+ * overlay a file that is written to may get another number and be the same.
+ */
 static bool
-look(const struct object *o, struct stat *now)
+look(struct kqueue *q, const struct object *o, struct stat *now)
 {
-	const struct stat *seen = &vnode_of(o)->v_seen;
+	struct vnode *v = vnode_of(o);
 
-	return fstat((int)o->o_ident, now) == 0 &&
-	    now->st_dev == seen->st_dev && now->st_ino == seen->st_ino;
+	if (fstat((int)o->o_ident, now) == -1)
+		return false;
+	if (now->st_dev == v->v_seen.st_dev && now->st_ino == v->v_seen.st_ino)
+		return true;
+	if (!inotify_same(q, &v->v_self))
+		return false;
+	v->v_seen.st_dev = now->st_dev;
+	v->v_seen.st_ino = now->st_ino;
+	return true;
 }
 
 /* -- what changed ---------------------------------------------------------- */
@@ -181,7 +191,7 @@ mask_of(const struct vnode *v, uint32_t wanted)
 	return mask;
 }
 
-/* The parent, too, if its removal is wanted; after a move it is another. */
+/* The parent, if DELETE is wanted; after a move it is another. */
 static int
 observe_parent(struct kqueue *q, struct object *o, uint32_t wanted)
 {
@@ -206,10 +216,14 @@ observe(struct kqueue *q, struct object *o, uint32_t wanted)
 	int error;
 
 	inotify_collect(q);
-	if ((error = inotify_observe(q, &v->v_self, mask_of(v, wanted))) != 0 ||
-	    (error = observe_parent(q, o, wanted)) != 0)
+	if ((error = observe_parent(q, o, wanted)) != 0)
 		return error;
-	if (!look(o, &now))
+	error = inotify_observe(q, &v->v_self, mask_of(v, wanted));
+	if (error != 0) {
+		observe_parent(q, o, o->o_knote.kn_fflags);
+		return error;
+	}
+	if (!look(q, o, &now))
 		return EBADF;
 	if (more & (IN_MODIFY | IN_NAMES))
 		resized(v, &now);
@@ -227,7 +241,7 @@ moved(struct kqueue *q, struct object *o)
 
 	observe_parent(q, o, o->o_knote.kn_fflags);
 	/* It may have been removed before there was anybody to see. */
-	if (is_directory(vnode_of(o)) && look(o, &now) && now.st_nlink == 0)
+	if (is_directory(vnode_of(o)) && look(q, o, &now) && now.st_nlink == 0)
 		record(q, o, relinked(vnode_of(o), &now));
 }
 
@@ -247,7 +261,7 @@ vnode_event(struct kqueue *q, struct object *o, uint32_t event, bool named)
 			notes |= plain[i].note;
 	if (event & IN_UNMOUNT)
 		v->v_revoked = true;
-	if ((event & (IN_MODIFY | IN_ATTRIB | IN_NAMES)) && look(o, &now)) {
+	if ((event & (IN_MODIFY | IN_ATTRIB | IN_NAMES)) && look(q, o, &now)) {
 		if (event & IN_MODIFY)
 			notes |= NOTE_WRITE | resized(v, &now);
 		if (event & IN_ATTRIB)
@@ -265,12 +279,12 @@ vnode_parent_event(struct kqueue *q, struct object *o)
 {
 	struct stat now;
 
-	if (look(o, &now) && now.st_nlink == 0)
+	if (look(q, o, &now) && now.st_nlink == 0)
 		record(q, o, relinked(vnode_of(o), &now));
 }
 
 static bool
-is_later(const struct timespec *a, const struct timespec *b)
+differs(const struct timespec *a, const struct timespec *b)
 {
 	return a->tv_sec != b->tv_sec || a->tv_nsec != b->tv_nsec;
 }
@@ -284,10 +298,10 @@ vnode_rescan(struct kqueue *q, struct object *o)
 	uint32_t notes;
 	struct stat now;
 
-	if (!look(o, &now))
+	if (!look(q, o, &now))
 		return;
-	written = is_later(&now.st_mtim, &v->v_seen.st_mtim);
-	changed = is_later(&now.st_ctim, &v->v_seen.st_ctim);
+	written = differs(&now.st_mtim, &v->v_seen.st_mtim);
+	changed = differs(&now.st_ctim, &v->v_seen.st_ctim);
 	notes = relinked(v, &now) | reowned(v, &now);
 	if (!is_directory(v))
 		notes |= resized(v, &now);
@@ -400,9 +414,7 @@ vnode_report(struct kqueue *q, struct object *o, struct kevent *ev)
 static bool
 vnode_same(struct kqueue *q, struct object *o)
 {
-	struct stat now;
-
-	return look(o, &now);
+	return inotify_same(q, &vnode_of(o)->v_self);
 }
 
 const struct filter filter_vnode = {

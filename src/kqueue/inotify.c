@@ -17,9 +17,11 @@
  * name or not, and to a symbolic link itself that was opened with O_NOFOLLOW.
  */
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -153,26 +155,31 @@ wanted(const struct inode *in)
 	return mask;
 }
 
-/*
- * One observer wants less or has gone: so may the kernel.  If the number of
- * the one that is left names another inode by now, that one's watch is put
- * right again.
- */
+/* The observer's number names another inode by now: let that be as it was. */
+static void
+put_right(struct kqueue *q, const struct observer *ob, int wd)
+{
+	const struct inode *other = inode_find(q, wd);
+
+	if (other != NULL)
+		watch(q, ob, other->i_mask);
+	else
+		inotify_rm_watch(q->q_inotify, wd);
+}
+
+/* One observer wants less or has gone: so may the kernel. */
 static void
 narrow(struct kqueue *q, struct inode *in)
 {
 	const struct observer *ob = in->i_observers;
-	struct inode *other;
 	int wd;
 
 	if (in->i_gone || wanted(in) == in->i_mask)
 		return;
 	if ((wd = watch(q, ob, wanted(in))) == in->i_wd)
 		in->i_mask = wanted(in);
-	else if (wd != -1 && (other = inode_find(q, wd)) != NULL)
-		watch(q, ob, other->i_mask);
 	else if (wd != -1)
-		inotify_rm_watch(q->q_inotify, wd);
+		put_right(q, ob, wd);
 }
 
 /* -- observers ------------------------------------------------------------- */
@@ -197,6 +204,18 @@ leave(struct kqueue *q, struct observer *ob)
 	free(in);
 }
 
+/* What inotify_add_watch() says in the words of kevent(). */
+static int
+watch_error(int fd)
+{
+	if (errno == ENOSPC)
+		return ENOMEM;
+	if (errno != ENOENT)
+		return errno;
+	/* Not open, or there is no /proc here. */
+	return syscall(SYS_fcntl, fd, F_GETFD) == -1 ? EBADF : ENOTSUP;
+}
+
 int
 inotify_observe(struct kqueue *q, struct observer *ob, uint32_t mask)
 {
@@ -206,7 +225,7 @@ inotify_observe(struct kqueue *q, struct observer *ob, uint32_t mask)
 	if ((error = instance_open(q)) != 0)
 		return error;
 	if ((wd = watch(q, ob, mask | IN_MASK_ADD)) == -1)
-		return errno == ENOSPC ? ENOMEM : errno;
+		return watch_error(ob->ob_fd);
 	if ((in = inode_find(q, wd)) == NULL &&
 	    (in = inode_new(q, wd)) == NULL) {
 		inotify_rm_watch(q->q_inotify, wd);
@@ -232,6 +251,21 @@ inotify_forget(struct kqueue *q, struct observer *ob)
 	if (ob->ob_inode != NULL && q->q_inotify != -1)
 		leave(q, ob);
 	ob->ob_inode = NULL;
+}
+
+bool
+inotify_same(struct kqueue *q, const struct observer *ob)
+{
+	struct inode *in = ob->ob_inode;
+	int wd;
+
+	if (in == NULL || in->i_gone)
+		return false;
+	if ((wd = watch(q, ob, ob->ob_mask | IN_MASK_ADD)) == in->i_wd)
+		return true;
+	if (wd != -1)
+		put_right(q, ob, wd);
+	return false;
 }
 
 /* -- events ---------------------------------------------------------------- */
@@ -293,24 +327,36 @@ take(struct kqueue *q, const struct inotify_event *event)
 	}
 }
 
-void
-inotify_collect(struct kqueue *q)
+/* One batch; how many bytes it had, 0 if there was none. */
+static int
+take_batch(struct kqueue *q)
 {
 	_Alignas(struct inotify_event) char events[BATCH];
 	const struct inotify_event *event;
-	ssize_t n, i;
+	int n, i;
+
+	n = (int)syscall(SYS_read, q->q_inotify, events, sizeof(events));
+	for (i = 0; i < n; i += (int)(sizeof(*event) + event->len)) {
+		event = (const void *)(events + i);
+		take(q, event);
+	}
+	return n > 0 ? n : 0;
+}
+
+/* Not for as long as others go on: what there is after the first batch. */
+void
+inotify_collect(struct kqueue *q)
+{
+	int n, left = 0;
 
 	if (q->q_inotify == -1)
 		return;
-	/* When there was room for one more, there was no more. */
-	do {
-		n = syscall(SYS_read, q->q_inotify, events, sizeof(events));
-		for (i = 0; i < n;
-		     i += (ssize_t)(sizeof(*event) + event->len)) {
-			event = (const void *)(events + i);
-			take(q, event);
-		}
-	} while (n > (ssize_t)(sizeof(events) - LARGEST));
+	/* If there was room for one more, there was no more. */
+	if (take_batch(q) <= BATCH - (int)LARGEST ||
+	    ioctl(q->q_inotify, FIONREAD, &left) == -1)
+		return;
+	for (; left > 0 && (n = take_batch(q)) > 0; left -= n)
+		continue;
 }
 
 void

@@ -180,6 +180,52 @@ START_TEST(add_again)
 }
 END_TEST
 
+/* R-VNODE-08, R-VNODE-04: what was not wanted then is not told later. */
+START_TEST(wanted_later)
+{
+	int fd = make_file("file", "text");
+
+	want(fd, EV_CLEAR, NOTE_LINK);
+	put_at(fd, 4);
+	want(fd, EV_CLEAR, NOTE_WRITE | NOTE_EXTEND);
+	put_at(fd, 4);
+	expect(fd, NOTE_WRITE);
+	ck_assert_int_eq(linkat(dir, "file", dir, "link", 0), 0);
+	ck_assert_int_eq(fchmod(fd, 0600), 0);
+	want(fd, EV_CLEAR, CHANGES);
+	ck_assert_int_eq(unlinkat(dir, "link", 0), 0);
+	expect(fd, NOTE_DELETE);
+	t_quiet();
+}
+END_TEST
+
+/* R-VNODE-01: of all that happens, the one that is wanted. */
+START_TEST(each_alone)
+{
+	static const unsigned int notes[] = { NOTE_WRITE, NOTE_EXTEND,
+		NOTE_ATTRIB, NOTE_LINK, NOTE_RENAME, NOTE_DELETE };
+	int fd = make_file("file", "text"), watched = dup(fd);
+	size_t i;
+
+	for (i = 0; i < T_COUNT(notes); i++) {
+		want(watched, EV_CLEAR, notes[i]);
+		put_at(fd, 4 + (off_t)i);
+		ck_assert_int_eq(fchmod(fd, i % 2 ? 0600 : 0644), 0);
+		ck_assert_int_eq(linkat(dir, "file", dir, "link", 0), 0);
+		ck_assert_int_eq(renameat(dir, "file", dir, "other"), 0);
+		ck_assert_int_eq(renameat(dir, "other", dir, "file"), 0);
+		if (notes[i] == NOTE_DELETE)
+			t_quiet();
+		else
+			expect(watched, notes[i]);
+		ck_assert_int_eq(unlinkat(dir, "link", 0), 0);
+		if (notes[i] == NOTE_DELETE)
+			expect(watched, notes[i]);
+		t_quiet();
+	}
+}
+END_TEST
+
 /* R-VNODE-09: what has no file behind it. */
 START_TEST(not_a_file)
 {
@@ -634,6 +680,8 @@ main(void)
 	tcase_add_test(tc, by_any_process);
 	tcase_add_test(tc, nothing_wanted_nothing_told);
 	tcase_add_test(tc, add_again);
+	tcase_add_test(tc, wanted_later);
+	tcase_add_test(tc, each_alone);
 	tcase_add_test(tc, not_a_file);
 #if defined(__linux__) || defined(__FreeBSD__)
 	tcase_add_test(tc, fifo);

@@ -73,6 +73,9 @@ START_TEST(directories_come_and_go)
 	t_quiet();
 	t_change(dir, EVFILT_VNODE, EV_ENABLE, CHANGES, 0, NULL);
 	expect(dir, NOTE_WRITE | NOTE_LINK);
+	close(make_subdir("sub"));
+	ck_assert_int_eq(unlinkat(dir, "sub", AT_REMOVEDIR), 0);
+	expect(dir, NOTE_WRITE | NOTE_LINK);
 }
 END_TEST
 
@@ -88,6 +91,28 @@ START_TEST(another_is_removed)
 	t_quiet();
 	want(sub, EV_CLEAR, NOTE_WRITE);
 	ck_assert_int_eq(unlinkat(dir, "sub", AT_REMOVEDIR), 0);
+	t_quiet();
+}
+END_TEST
+
+/* R-VNODE-01: of all that happens, the one that is wanted. */
+START_TEST(each_alone)
+{
+	static const unsigned int notes[] = { NOTE_WRITE, NOTE_ATTRIB,
+		NOTE_LINK, NOTE_RENAME, NOTE_DELETE };
+	unsigned int note = notes[_i];
+	int sub = make_subdir("sub");
+
+	want(sub, EV_CLEAR, note);
+	ck_assert_int_eq(mkdirat(sub, "more", 0700), 0);
+	ck_assert_int_eq(fchmod(sub, 0755), 0);
+	ck_assert_int_eq(renameat(dir, "sub", dir, "other"), 0);
+	ck_assert_int_eq(unlinkat(sub, "more", AT_REMOVEDIR), 0);
+	if (note != NOTE_DELETE)
+		expect(sub, note);
+	ck_assert_int_eq(unlinkat(dir, "other", AT_REMOVEDIR), 0);
+	if (note == NOTE_DELETE)
+		expect(sub, note);
 	t_quiet();
 }
 END_TEST
@@ -309,6 +334,7 @@ main(void)
 	tcase_add_test(tc, names_come_and_go);
 	tcase_add_test(tc, directories_come_and_go);
 	tcase_add_test(tc, another_is_removed);
+	tcase_add_loop_test(tc, each_alone, 0, 5);
 	tcase_add_test(tc, files_in_it);
 	tcase_add_test(tc, opened_and_read);
 	tcase_add_test(tc, rename_within);

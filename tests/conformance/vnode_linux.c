@@ -159,6 +159,7 @@ START_TEST(overflow_and_read)
 	want(a, EV_CLEAR, NOTE_WRITE);
 	want(b, EV_CLEAR, NOTE_WRITE);
 	t_add(fd, EVFILT_READ, 0);
+	t_quiet();
 	flood(a, b);
 	put_at(fd, 4);
 	n = t_get(t_kq, got, 16, T_DEADLINE_MS);
@@ -240,6 +241,28 @@ START_TEST(no_watch)
 }
 END_TEST
 
+/* kqueue(2), ERRORS: there is no /proc, by which inotify finds a file. */
+START_TEST(no_proc)
+{
+	int fd = make_file("file"), root = open("/", O_RDONLY), p[2];
+	struct kevent got;
+
+	t_pipe(p);
+	if (!be_root_somewhere() || fchdir(dir) == -1 || chroot(".") == -1) {
+		t_skip("no user namespace");
+		return;
+	}
+	t_fails(ENOTSUP, fd, EVFILT_VNODE, EV_ADD, CHANGES, 0, NULL);
+	t_fails(EBADF, fd + 100, EVFILT_VNODE, EV_ADD, CHANGES, 0, NULL);
+	t_gone(fd, EVFILT_VNODE);
+	t_add(p[0], EVFILT_READ, 0);
+	t_put(p[1], 1);
+	t_expect(&got, p[0], EVFILT_READ);
+	ck_assert_int_eq(fchdir(root), 0);
+	ck_assert_int_eq(chroot("."), 0);
+}
+END_TEST
+
 /* -- a file system goes ---------------------------------------------------- */
 
 /*
@@ -288,6 +311,7 @@ main(void)
 	tcase_add_test(tc, unreadable);
 	tcase_add_test(tc, no_instance);
 	tcase_add_test(tc, no_watch);
+	tcase_add_test(tc, no_proc);
 	tcase_add_loop_test(tc, unmounted, 0, 3);
 	return t_end();
 }
