@@ -71,8 +71,8 @@ descriptor_tagged(struct kqueue *q, int fd, uint32_t gen)
 	return fn != NULL && fn->fn_gen == gen ? fn : NULL;
 }
 
-int
-descriptor_slot(struct kqueue *q, int fd, struct fdnote **fnp)
+static int
+slot_new(struct kqueue *q, int fd, struct fdnote **fnp)
 {
 	uint32_t page = (uint32_t)fd / FDPAGE, n;
 	struct fdnote **pages;
@@ -103,7 +103,7 @@ descriptor_mark(struct kqueue *q, int fd)
 
 	if (!watch_possible(fd))
 		return EBADF;
-	if ((error = descriptor_slot(q, fd, &fn)) == 0)
+	if ((error = slot_new(q, fd, &fn)) == 0)
 		fn->fn_flags |= FN_OBJECTS;
 	return error;
 }
@@ -139,8 +139,8 @@ is_once(const struct knote *kn)
  * FK_* for what the enabled knotes want.  EPOLLONESHOT only once two threads
  * have waited at the same time: one thread alone does with disarming lazily.
  */
-uint16_t
-descriptor_interest(const struct kqueue *q, const struct fdnote *fn)
+static uint16_t
+interest(const struct kqueue *q, const struct fdnote *fn)
 {
 	const struct knote *r = &fn->fn_knote[FN_READ];
 	const struct knote *w = &fn->fn_knote[FN_WRITE];
@@ -171,8 +171,8 @@ descriptor_interest(const struct kqueue *q, const struct fdnote *fn)
 	return want;
 }
 
-uint32_t
-descriptor_events(uint16_t want)
+static uint32_t
+main_events(uint16_t want)
 {
 	return (want & FK_IN ? EPOLLIN | EPOLLRDHUP : 0) |
 	    (want & FK_OUT ? EPOLLOUT : 0) | (want & FK_EDGE ? EPOLLET : 0) |
@@ -276,7 +276,7 @@ sync_main(struct kqueue *q, int fd, struct fdnote *fn, uint16_t want,
 	if (effort == LAZY &&
 	    is_enough(have, want, FK_IN | FK_OUT, FK_EDGE | FK_ONCE))
 		return 0;
-	error = epoll_set(q->q_epoll, fd, fn, descriptor_events(want),
+	error = epoll_set(q->q_epoll, fd, fn, main_events(want),
 	    (have & FK_MAIN) != 0);
 	if (error != 0)
 		return error;
@@ -318,7 +318,7 @@ static int
 sync_kernel(struct kqueue *q, int fd, struct fdnote *fn, int which,
     enum effort effort)
 {
-	uint16_t want = descriptor_interest(q, fn), both = FK_OUT | FK_WOUT;
+	uint16_t want = interest(q, fn), both = FK_OUT | FK_WOUT;
 	bool moves = (fn->fn_kernel & both) != 0 && (want & both) != 0 &&
 	    (fn->fn_kernel & want & both) == 0;
 	bool main = which == FN_READ || (want & FK_WOUT) == 0;
@@ -354,7 +354,7 @@ unregister(struct kqueue *q, int fd, struct fdnote *fn)
 void
 descriptor_narrow(struct kqueue *q, int fd, struct fdnote *fn)
 {
-	uint16_t want = descriptor_interest(q, fn);
+	uint16_t want = interest(q, fn);
 
 	if (((fn->fn_knote[FN_READ].kn_status |
 		 fn->fn_knote[FN_WRITE].kn_status) &
@@ -463,7 +463,7 @@ descriptor_suspect(int fd)
 static void
 register_again(struct kqueue *q, int fd, struct fdnote *fn, uint16_t had)
 {
-	uint16_t want = descriptor_interest(q, fn);
+	uint16_t want = interest(q, fn);
 
 	if (((had & FK_MAIN) && sync_main(q, fd, fn, want, REARM) != 0) ||
 	    ((had & FK_WRITER) && sync_writer(q, fd, fn, want, REARM) != 0))
@@ -605,17 +605,11 @@ asks_itself(const struct fdnote *fn, const struct knote *kn)
 /*
  * The one system call of a new knote.  A WRITE knote that wants nothing yet
  * only asks whether the number names what is registered for READ: to register
- * that anew would make an edge of it.  ahead.c may have made it already.
+ * that anew would make an edge of it.
  */
 static int
 register_new(struct kqueue *q, int fd, struct fdnote *fn, int which)
 {
-	bool done = (fn->fn_flags & FN_AHEAD) != 0 &&
-	    ((fn->fn_kernel ^ descriptor_interest(q, fn)) & MAIN_BITS) == 0;
-
-	fn->fn_flags &= (uint8_t)~FN_AHEAD;
-	if (done)
-		return 0;
 	if (which == FN_WRITE && !wants_kernel(&fn->fn_knote[which]) &&
 	    (fn->fn_kernel & FK_MAIN) != 0)
 		return is_registered(q->q_epoll, fd, fn) ? 0 : ENOENT;
@@ -678,7 +672,7 @@ descriptor_attach(struct kqueue *q, int fd, int which, const struct kevent *kev)
 
 	if (!watch_possible(fd))
 		return EBADF;
-	if ((error = descriptor_slot(q, fd, &fn)) != 0)
+	if ((error = slot_new(q, fd, &fn)) != 0)
 		return error;
 	kn = &fn->fn_knote[which];
 	kn->kn_udata = kev->udata;

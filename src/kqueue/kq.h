@@ -131,7 +131,7 @@ struct fdnote {
 	uint32_t fn_gen;          /* 28 bits, part of the tag */
 	uint16_t fn_kernel;       /* FK_*: what the kernel watches */
 	uint8_t fn_type;          /* enum fdtype */
-	uint8_t fn_flags;         /* FN_* */
+	uint8_t fn_flags;         /* FN_SHUT_WR, FN_OBJECTS */
 };
 
 #define FN_READ 0
@@ -150,7 +150,6 @@ struct fdnote {
 #define FK_WRITER 0x100 /* is registered there */
 
 #define FN_SHUT_WR 0x01 /* shutdown(SHUT_WR) was called on it */
-#define FN_AHEAD 0x04   /* registered for an EV_ADD that follows: ahead.c */
 #define FN_OBJECTS 0x02 /* there are objects of it, or were: see f_isfd */
 
 /* -- knotes of the other filters ----------------------------------------------
@@ -238,10 +237,6 @@ struct kqueue {
 	uint32_t q_onced;        /* grows as plain become EPOLLONESHOT */
 	bool q_continues;        /* the turn did not end with the call */
 	uint64_t q_lost;         /* a tag that named nothing, see repair.c */
-
-	struct ring *q_ring; /* ahead.c; NULL until worth while */
-	bool q_ringless;     /* there is none to be had */
-	uint32_t q_listed;   /* changes seen in long lists */
 	uint16_t q_turn;         /* numbers the collections */
 	uint32_t q_deferred;     /* changes kept by defer.c */
 	bool q_rechecking;       /* recheck.c: its timer runs */
@@ -381,13 +376,6 @@ void fd_close(int fd);
 /* With the lock held. */
 int change_apply(struct kqueue *, const struct kevent *);
 
-/* -- ahead.c: what many changes have in common, in one system call --------- */
-
-/* Before the changes are applied, at most RING_MOST at a time. */
-void ahead(struct kqueue *, const struct kevent *changes, int nchanges);
-/* Some of them failed, or were not looked at. */
-void ahead_end(struct kqueue *, const struct kevent *changes, int nchanges);
-
 /* -- collect.c: what to return --------------------------------------------- */
 
 /*
@@ -518,11 +506,6 @@ struct fdnote *descriptor_tagged(struct kqueue *, int fd, uint32_t gen);
 
 /* There will be an object of it; 0, EBADF or ENOMEM. */
 int descriptor_mark(struct kqueue *, int fd);
-/* The slot, made if need be; 0 or ENOMEM. */
-int descriptor_slot(struct kqueue *, int fd, struct fdnote **);
-/* FK_* that its knotes want, and those of the main epoll in its words. */
-uint16_t descriptor_interest(const struct kqueue *, const struct fdnote *);
-uint32_t descriptor_events(uint16_t want);
 /* EV_ADD of a new knote.  On failure nothing is left of it. */
 int descriptor_attach(struct kqueue *, int fd, int which,
     const struct kevent *);

@@ -32,7 +32,6 @@
 #include "kq.h"
 #include "own.h"
 #include "process.h"
-#include "ring.h"
 #include "watch.h"
 
 #define MAXQUEUES 65535
@@ -173,8 +172,6 @@ queue_init(struct kqueue *q, int name, int epfd, int wake)
 	q->q_rechecking = false;
 	q->q_deferred = 0;
 	q->q_lost = 0;
-	q->q_ringless = false;
-	q->q_listed = 0;
 	q->q_signals = 0;
 	q->q_freeobject = NO_OBJECT;
 	__atomic_store_n(&q->q_life, q->q_life + 1, __ATOMIC_RELEASE);
@@ -328,8 +325,6 @@ queue_close(struct kqueue *q)
 	ready_fini(q);
 	for (i = 0; i < 2; i++)
 		fd_close(q->q_timerfd[i]);
-	ring_close(q->q_ring);
-	q->q_ring = NULL;
 	fd_close(q->q_writer);
 	fd_close(q->q_signalfd);
 	if (__atomic_sub_fetch(&q->q_waiters, 1, __ATOMIC_SEQ_CST) == 0)
