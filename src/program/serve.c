@@ -44,6 +44,7 @@ static TAILQ_HEAD(service_list, service) services = TAILQ_HEAD_INITIALIZER(
 static int services_open(const struct service_conf_list *);
 static int check_fds(const struct service_conf_list *);
 static int check_fd(const struct service_conf_list *, const struct address *);
+static int socket_option(int, int);
 static struct service *service_new(const struct service_conf *);
 static int service_listen(struct service *);
 static int watch_signals(struct kquay *);
@@ -120,23 +121,20 @@ check_fds(const struct service_conf_list *list)
 	return 0;
 }
 
-/* It must be a listening socket, and no earlier address may name it. */
+/* It must be a listening stream socket, and no earlier address may name it. */
 static int
 check_fd(const struct service_conf_list *list, const struct address *mine)
 {
 	const struct service_conf *conf;
 	const struct address *a;
-	socklen_t len = sizeof(int);
-	int listening = 0;
 
 	if (fcntl(mine->fd, F_GETFD) == -1) {
 		warn("%s", mine->text);
 		return -1;
 	}
-	if (getsockopt(mine->fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) ==
-		-1 ||
-	    !listening) {
-		warnx("%s: not a listening socket", mine->text);
+	if (socket_option(mine->fd, SO_ACCEPTCONN) != 1 ||
+	    socket_option(mine->fd, SO_TYPE) != SOCK_STREAM) {
+		warnx("%s: not a listening stream socket", mine->text);
 		return -1;
 	}
 	TAILQ_FOREACH(conf, list, next) {
@@ -150,6 +148,18 @@ check_fd(const struct service_conf_list *list, const struct address *mine)
 		}
 	}
 	return 0;
+}
+
+/* The value, or -1. */
+static int
+socket_option(int fd, int option)
+{
+	socklen_t len = sizeof(int);
+	int value;
+
+	if (getsockopt(fd, SOL_SOCKET, option, &value, &len) == -1)
+		return -1;
+	return value;
 }
 
 /* A loop that does not listen yet, at the end of the list; or NULL. */

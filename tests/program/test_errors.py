@@ -204,7 +204,7 @@ def test_cannot_listen(start, where, says, tmp_path):
 
 @pytest.mark.parametrize("where, says", [
     ("fd:99", "fd:99: Bad file descriptor"),
-    ("fd:0", "fd:0: not a listening socket"),
+    ("fd:0", "fd:0: not a listening stream socket"),
 ])
 def test_bad_descriptor(start, where, says, tmp_path):
     r = start("unix:first.s", where)
@@ -217,7 +217,16 @@ def test_descriptor_that_does_not_listen(start):
     with socket.socket() as s:
         r = start(f"fd:{s.fileno()}", pass_fds=[s.fileno()])
         assert r.returncode == 1
-        one_line(r, "not a listening socket")
+        one_line(r, "not a listening stream socket")
+
+
+def test_descriptor_of_another_type(start, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+        s.bind(f"{tmp_path}/packets")
+        s.listen()
+        r = start(f"fd:{s.fileno()}", pass_fds=[s.fileno()])
+        assert r.returncode == 1
+        one_line(r, "not a listening stream socket")
 
 
 def test_descriptor_twice(start):
