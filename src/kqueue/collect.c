@@ -593,7 +593,7 @@ begin_ready(struct turn *t)
 		t->t_number = q->q_turn;
 	else
 		number(t);
-	if (q->q_signals != 0)
+	if (queue_signals(q) != 0)
 		signal_collect(q);
 	t->t_again = t->t_all = true;
 	take_ready(t);
@@ -612,7 +612,7 @@ begin_turn(struct turn *t)
 	t->t_stored = t->t_earlier = t->t_number = 0;
 	t->t_again = t->t_skipped = t->t_passed = t->t_all = t->t_inherited =
 	    false;
-	if (ready_empty(t->t_queue) && t->t_queue->q_signals == 0 &&
+	if (ready_empty(t->t_queue) && queue_signals(t->t_queue) == 0 &&
 	    !__atomic_load_n(&t->t_queue->q_continues, __ATOMIC_RELAXED))
 		return 0;
 	return begin_ready(t);
@@ -633,7 +633,7 @@ end_turn(struct turn *t, const struct epoll_event *buf, int n, bool *more)
 	for (i = 0; i < n; i++)
 		take_event(t, &buf[i]);
 	if (t->t_again) {
-		if (q->q_signals != 0)
+		if (queue_signals(q) != 0)
 			signal_collect(q);
 		take_ready(t);
 	}
@@ -777,7 +777,7 @@ collect(struct kqueue *q, uint32_t life, struct kevent *events, int nevents,
 	const struct timespec *wait = timeout;
 	int error;
 
-	if (q->q_signals != 0)
+	if (queue_signals(q) != 0)
 		signal_wait_begin();
 	if (ends && !(ends = deadline_of(timeout, &end)))
 		wait = NULL;
@@ -822,7 +822,7 @@ collect_count(struct kqueue *q, bool look)
 	number(&t);
 	for (i = 0; i < n; i++)
 		take_event(&t, &buf[i]);
-	if (q->q_signals != 0)
+	if (queue_signals(q) != 0)
 		signal_collect(q);
 	n = t.t_stored + (int)ready_count(q);
 	queue_unlock(q);

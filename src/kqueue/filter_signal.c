@@ -18,6 +18,12 @@
 #include "kq.h"
 #include "signals.h"
 
+static void
+set_signals(struct kqueue *q, uint64_t set)
+{
+	__atomic_store_n(&q->q_signals, set, __ATOMIC_RELAXED);
+}
+
 /* Make the queue's signalfd show the signals that it watches. */
 static int
 set_signalfd(struct kqueue *q)
@@ -45,7 +51,7 @@ signal_detach(struct kqueue *q, struct object *o)
 {
 	int signo = (int)o->o_ident;
 
-	q->q_signals &= ~signal_bit(signo);
+	set_signals(q, q->q_signals & ~signal_bit(signo));
 	set_signalfd(q);
 	epoll_ctl(q->q_epoll, EPOLL_CTL_DEL, signal_wake(signo), NULL);
 	signal_unwatch(signo);
@@ -60,7 +66,7 @@ signal_attach(struct kqueue *q, struct object *o, const struct kevent *change)
 		return EINVAL;
 	if ((error = signal_watch(signo)) != 0)
 		return error;
-	q->q_signals |= signal_bit(signo);
+	set_signals(q, q->q_signals | signal_bit(signo));
 	error = queue_watch(q, signal_wake(signo), EPOLLIN | EPOLLET,
 	    tag_make(TAG_SIGNAL, 0, (uint32_t)signo));
 	if (error == 0)

@@ -414,6 +414,13 @@ ready_empty(const struct kqueue *q)
 	    __atomic_load_n(&q->q_ready.f_head, __ATOMIC_RELAXED);
 }
 
+/* Read without the lock as well, which alone changes it. */
+static inline uint64_t
+queue_signals(const struct kqueue *q)
+{
+	return __atomic_load_n(&q->q_signals, __ATOMIC_RELAXED);
+}
+
 /* -- the lock of a queue --------------------------------------------------- */
 
 /*

@@ -172,7 +172,7 @@ queue_init(struct kqueue *q, int name, int epfd, int wake)
 	q->q_rechecking = false;
 	q->q_deferred = 0;
 	q->q_lost = 0;
-	q->q_signals = 0;
+	__atomic_store_n(&q->q_signals, 0, __ATOMIC_RELAXED);
 	q->q_freeobject = NO_OBJECT;
 	__atomic_store_n(&q->q_life, q->q_life + 1, __ATOMIC_RELEASE);
 	watch_reach(name);

@@ -155,6 +155,12 @@ ready_count(struct kqueue *q)
 void
 ready_fini(struct kqueue *q)
 {
-	free(q->q_ready.f_ring);
-	q->q_ready = (struct fifo){ .f_ring = NULL };
+	struct fifo *f = &q->q_ready;
+
+	free(f->f_ring);
+	f->f_ring = NULL;
+	f->f_size = f->f_reserved = 0;
+	/* A thread that comes late looks at these without the lock. */
+	__atomic_store_n(&f->f_head, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&f->f_tail, 0, __ATOMIC_RELAXED);
 }
