@@ -1,0 +1,404 @@
+/*
+ * take.c: from the FIFO and from epoll into events[], under the lock.
+ *
+ * Each knote that may have something to report is asked, goes into events[],
+ * and its modes do their work.  One for which there is no room waits in the
+ * FIFO, or is left to the kernel, which will report it again.
+ */
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "process.h"
+#include "turn.h"
+
+static const int16_t
+    filters[] = { [FN_READ] = EVFILT_READ, [FN_WRITE] = EVFILT_WRITE };
+
+/* -- one event ------------------------------------------------------------- */
+
+static struct kevent *
+store(struct turn *t, const struct knote *kn, uintptr_t ident, int filter,
+    const uint64_t *ext)
+{
+	struct kevent *ev = &t->t_events[t->t_stored++];
+
+	ev->ident = ident;
+	ev->filter = (short)filter;
+	ev->flags = kn->kn_flags;
+	ev->fflags = kn->kn_fflags;
+	ev->data = 0;
+	ev->udata = kn->kn_udata;
+	if (ext != NULL)
+		memcpy(ev->ext, ext, sizeof(ev->ext));
+	else
+		memset(ev->ext, 0, sizeof(ev->ext));
+	return ev;
+}
+
+/* Returned in this turn, or in this call by the turn that ended in it. */
+static bool
+had_turn(struct turn *t, const struct knote *kn, uintptr_t ident, int filter)
+{
+	const struct kevent *ev = t->t_events;
+	bool had = kn->kn_turn == t->t_number;
+	int i;
+
+	for (i = 0; i < t->t_earlier && !had; i++)
+		had = ev[i].ident == ident && ev[i].filter == filter;
+	t->t_skipped |= had;
+	return had;
+}
+
+/* Its modes at work: true if the knote is enabled still. */
+static bool
+returned(struct turn *t, struct knote *kn)
+{
+	kn->kn_turn = t->t_number;
+	if (kn->kn_flags & EV_DISPATCH)
+		kn->kn_status |= KN_DISABLED;
+	return (kn->kn_flags & (EV_ONESHOT | EV_DISPATCH)) == 0;
+}
+
+/* -- READ and WRITE -------------------------------------------------------- */
+
+/* The kernel will report it again and again, and the FIFO does not. */
+static bool
+is_plain(const struct fdnote *fn, const struct knote *kn)
+{
+	return (kn->kn_flags & EV_CLEAR) == 0 &&
+	    (kn->kn_status & (KN_GATED | KN_QUEUED)) == 0 &&
+	    (fn->fn_kernel & (FK_ONCE | FK_WONCE)) == 0;
+}
+
+/*
+ * An edge of what is in events[] already, from the FIFO: that event's data, not
+ * filled in yet, will include it.
+ */
+static bool
+merge(struct turn *t, uintptr_t ident, int filter, enum verdict verdict,
+    uint32_t mask)
+{
+	struct kevent *ev = t->t_events, *end = ev + t->t_stored;
+
+	for (; ev < end; ev++)
+		if (ev->ident == ident && ev->filter == filter) {
+			ev->data |= mask;
+			if (verdict == REPORT_EOF)
+				ev->flags |= EV_EOF;
+			return true;
+		}
+	return false;
+}
+
+/* It goes into events[] if there is room, else it waits in the FIFO. */
+static void
+report_descriptor(struct turn *t, int fd, struct fdnote *fn, int which,
+    enum verdict verdict, uint32_t mask)
+{
+	struct kqueue *q = t->t_queue;
+	struct knote *kn = &fn->fn_knote[which];
+	bool forced = (kn->kn_status & (KN_FORCED | KN_GATED)) != 0;
+	struct kevent *ev;
+
+	if (had_turn(t, kn, (uintptr_t)fd, filters[which])) {
+		/* A level is there to be found again; an edge is not. */
+		if (((kn->kn_flags & EV_CLEAR) || (kn->kn_status & KN_GATED)) &&
+		    !merge(t, (uintptr_t)fd, filters[which], verdict, mask))
+			descriptor_push(q, fd, fn, which);
+		return;
+	}
+	if (t->t_counts && is_plain(fn, kn)) {
+		t->t_stored++;
+		return;
+	}
+	if (t->t_stored == t->t_room || t->t_counts) {
+		if (t->t_all && is_plain(fn, kn))
+			t->t_passed = true;
+		else
+			descriptor_push(q, fd, fn, which);
+		return;
+	}
+	ev = store(t, kn, (uintptr_t)fd, filters[which],
+	    fn->fn_extra != NULL ? fn->fn_extra->fx_ext[which] : NULL);
+	if (verdict == REPORT_EOF)
+		ev->flags |= EV_EOF;
+	ev->data = HINT(mask, fn->fn_type, forced);
+	kn->kn_status &= (uint8_t) ~(KN_ACTIVE | KN_FORCED);
+	if (returned(t, kn) && (kn->kn_status & KN_GATED) != 0 &&
+	    (kn->kn_flags & EV_CLEAR) == 0)
+		descriptor_push(q, fd, fn, which);
+	else if (kn->kn_flags & EV_ONESHOT)
+		descriptor_detach(q, fd, fn, which);
+}
+
+/* The other knote may go to the other epoll, and is to be found there. */
+static void
+narrow(struct turn *t, int fd, struct fdnote *fn)
+{
+	descriptor_narrow(t->t_queue, fd, fn);
+	t->t_moved = true;
+}
+
+static enum verdict
+ask(struct turn *t, int fd, struct fdnote *fn, int which, uint32_t mask)
+{
+	struct knote *kn = &fn->fn_knote[which];
+	uint8_t before = kn->kn_status;
+	enum verdict verdict;
+
+	verdict = source_verdict(fd, fn, which, mask);
+	if (verdict == SILENT && which == FN_WRITE &&
+	    (kn->kn_status & KN_GATED) && (kn->kn_fflags & NOTE_LOWAT))
+		recheck_later(t->t_queue);
+	/* Gated now, or no longer: the kernel must watch it another way. */
+	if ((before ^ kn->kn_status) & (KN_GATED | KN_NEVER))
+		narrow(t, fd, fn);
+	return verdict;
+}
+
+/*
+ * The mask was true when the kernel said so.  Another thread may have been told
+ * the same, have read all there was, and have enabled or added the knote again;
+ * EPOLLONESHOT alone excludes that, if the registration had it when the wait
+ * began.
+ */
+static uint32_t
+still_true(struct turn *t, int fd, const struct fdnote *fn, int which,
+    uint32_t mask)
+{
+	const uint16_t once = which == FN_READ ? FK_ONCE : FK_ONCE | FK_WONCE;
+	const uint16_t modes = EV_ONESHOT | EV_DISPATCH;
+	const struct kqueue *q = t->t_queue;
+
+	if ((fn->fn_knote[which].kn_flags & modes) == 0 ||
+	    !__atomic_load_n(&q->q_shared, __ATOMIC_RELAXED) ||
+	    ((fn->fn_kernel & once) != 0 && t->t_onced == q->q_onced))
+		return mask;
+	return mask & source_poll(fd, mask);
+}
+
+/* The kernel says so: is there a knote that wants it? */
+static bool
+offer(struct turn *t, int fd, struct fdnote *fn, int which, uint32_t mask)
+{
+	struct knote *kn = &fn->fn_knote[which];
+	enum verdict verdict;
+
+	if (!knote_enabled(kn) || (kn->kn_status & KN_NEVER))
+		return false;
+	mask = still_true(t, fd, fn, which, mask);
+	verdict = ask(t, fd, fn, which, mask);
+	if (verdict != SILENT)
+		report_descriptor(t, fd, fn, which, verdict, mask);
+	return true;
+}
+
+/*
+ * A tag of former times.  Once, and it was on its way while its number was
+ * closed; the same one again, and it will come for ever.
+ */
+static SELDOM void
+lost(struct kqueue *q, uint64_t tag)
+{
+	bool again = q->q_lost == tag;
+
+	q->q_lost = tag;
+	if (again)
+		repair(q);
+}
+
+static void
+take_descriptor(struct turn *t, const struct epoll_event *e, bool writer)
+{
+	const uint32_t unasked = EPOLLHUP | EPOLLERR;
+	int fd = (int)TAG_INDEX(e->data.u64);
+	struct fdnote *fn;
+	bool wanted = false, once;
+
+	if (process_strict)
+		descriptor_verify(t->t_queue, fd);
+	fn = descriptor_tagged(t->t_queue, fd, TAG_GEN(e->data.u64));
+	if (fn == NULL) {
+		lost(t->t_queue, e->data.u64);
+		return;
+	}
+	if (writer) {
+		if ((once = (fn->fn_kernel & FK_WONCE) != 0))
+			fn->fn_kernel &= (uint16_t)~FK_WOUT;
+		wanted = offer(t, fd, fn, FN_WRITE, e->events);
+	} else {
+		uint16_t kernel = fn->fn_kernel;
+
+		if ((once = (kernel & FK_ONCE) != 0))
+			fn->fn_kernel &= (uint16_t) ~(FK_IN | FK_OUT);
+		if (e->events & (EPOLLIN | EPOLLRDHUP | unasked))
+			wanted = offer(t, fd, fn, FN_READ, e->events);
+		if ((kernel & FK_OUT) && (e->events & (EPOLLOUT | unasked)))
+			wanted |= offer(t, fd, fn, FN_WRITE, e->events);
+	}
+	if (!wanted) {
+		narrow(t, fd, fn);
+	} else if (once) {
+		/* The kernel has let go of what is waited for still, too. */
+		descriptor_relook(t->t_queue, fd, fn, FN_READ);
+		descriptor_relook(t->t_queue, fd, fn, FN_WRITE);
+	}
+}
+
+static enum verdict
+unpollable_verdict(int fd, const struct fdnote *fn, int which)
+{
+	if (which == FN_WRITE || fn->fn_type == FD_DEVICE ||
+	    (fn->fn_knote[which].kn_fflags & (NOTE_FILE_POLL | NOTE_EOF)))
+		return REPORT;
+	return source_file(fd) != 0 ? REPORT : SILENT;
+}
+
+/* A knote that stood in the FIFO: nothing is known of it but that it may be. */
+static void
+ready_descriptor(struct turn *t, int fd, struct fdnote *fn, int which)
+{
+	struct kqueue *q = t->t_queue;
+	struct knote *kn = &fn->fn_knote[which];
+	bool unpollable = fn->fn_type == FD_FILE || fn->fn_type == FD_DEVICE;
+	enum verdict verdict;
+	uint32_t mask = 0;
+
+	/* The place of one that has gone, or the kernel was asked again. */
+	if ((kn->kn_status & (KN_ACTIVE | KN_FORCED)) == 0)
+		return;
+	kn->kn_status &= (uint8_t)~KN_ACTIVE;
+	if (!knote_enabled(kn))
+		return;
+	if (unpollable) {
+		verdict = unpollable_verdict(fd, fn, which);
+	} else {
+		mask = source_poll(fd,
+		    which == FN_READ ? EPOLLIN | EPOLLRDHUP : EPOLLOUT);
+		verdict = ask(t, fd, fn, which, mask);
+	}
+	if (kn->kn_status & KN_FORCED)
+		verdict = verdict == SILENT ? REPORT : verdict;
+	if (verdict != SILENT)
+		report_descriptor(t, fd, fn, which, verdict, mask);
+	if (!knote_enabled(kn) || (kn->kn_flags & EV_CLEAR))
+		return;
+	/* Level: its next event comes from here, or from the kernel. */
+	if (verdict != SILENT && (unpollable || mask == 0))
+		descriptor_push(q, fd, fn, which);
+	else if (!unpollable)
+		descriptor_relook(q, fd, fn, which);
+}
+
+/* -- the other filters ----------------------------------------------------- */
+
+static void
+ready_object(struct turn *t, struct object *o)
+{
+	struct knote *kn = &o->o_knote;
+	const struct filter *f = object_filter(o->o_filter);
+	struct kqueue *q = t->t_queue;
+	struct kevent *ev;
+
+	if (!knote_enabled(kn) ||
+	    (kn->kn_status & (KN_ACTIVE | KN_FORCED)) == 0)
+		return;
+	if (f->f_isfd && descriptor_suspect((int)o->o_ident) &&
+	    !f->f_same(q, o)) {
+		object_free(q, o);
+		return;
+	}
+	if (had_turn(t, kn, o->o_ident, o->o_filter)) {
+		object_activate(q, o);
+		return;
+	}
+	ev = store(t, kn, o->o_ident, o->o_filter, o->o_ext);
+	if (!f->f_report(q, o, ev) && (kn->kn_status & KN_FORCED) == 0) {
+		kn->kn_status &= (uint8_t)~KN_ACTIVE;
+		t->t_stored--;
+		return;
+	}
+	kn->kn_status &= (uint8_t)~KN_FORCED;
+	if ((kn->kn_flags | ev->flags) & EV_ONESHOT)
+		object_free(q, o);
+	else if (returned(t, kn) && (kn->kn_status & KN_ACTIVE))
+		object_activate(q, o);
+}
+
+void
+take_ready(struct turn *t)
+{
+	struct kqueue *q = t->t_queue;
+	uint32_t mark = q->q_ready.f_tail;
+	struct ready r;
+
+	while (t->t_stored < t->t_room && ready_pop(q, mark, &r) != NULL) {
+		if (r.r_filter == EVFILT_READ || r.r_filter == EVFILT_WRITE)
+			ready_descriptor(t, (int)r.r_index,
+			    descriptor_find(q, (int)r.r_index),
+			    r.r_filter == EVFILT_WRITE);
+		else
+			ready_object(t, object_at(q, r.r_index));
+	}
+}
+
+/* -- what epoll has -------------------------------------------------------- */
+
+int
+poll_epoll(int epfd, struct epoll_event *buf, int max, int timeout_ms)
+{
+	return (int)syscall(SYS_epoll_pwait, epfd, buf, max, timeout_ms, NULL,
+	    _NSIG / 8);
+}
+
+static void
+take_writers(struct turn *t)
+{
+	struct epoll_event buf[BATCH];
+	int max = t->t_room - t->t_stored, n, i;
+
+	if (t->t_all || max > BATCH)
+		max = BATCH;
+	else if (max < 1)
+		max = 1;
+	n = poll_epoll(t->t_queue->q_writer, buf, max, 0);
+	t->t_more |= n == max;
+	for (i = 0; i < n; i++)
+		take_descriptor(t, &buf[i], true);
+}
+
+void
+take_event(struct turn *t, const struct epoll_event *e)
+{
+	struct kqueue *q = t->t_queue;
+
+	switch (TAG_KIND(e->data.u64)) {
+	case TAG_FD:
+		take_descriptor(t, e, false);
+		return;
+	case TAG_WRITER:
+		take_writers(t);
+		return;
+	case TAG_WAKE:
+		q->q_armed = false;
+		break;
+	case TAG_TIMER:
+		timer_expire(q, (enum kqclock)TAG_INDEX(e->data.u64));
+		break;
+	case TAG_SIGNAL:
+		signal_pending(q, (int)TAG_INDEX(e->data.u64));
+		break;
+	case TAG_INOTIFY:
+		inotify_collect(q);
+		break;
+	case TAG_OBJECT:
+		object_event(q, e->data.u64);
+		break;
+	}
+	t->t_again = true;
+}
