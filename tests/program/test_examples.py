@@ -52,6 +52,13 @@ def listening(pid):
     return found
 
 
+def unix_listens(path):
+    """bind() makes the file, but only listen() lets anybody in."""
+    with open("/proc/net/unix", encoding="ascii") as f:
+        return any(line.endswith(f" {path}\n") and
+                   line.split()[3] == "00010000" for line in f)
+
+
 class Client:
     def __init__(self, family, address):
         self.s = socket.socket(family, socket.SOCK_STREAM)
@@ -132,7 +139,7 @@ class Program:
             c = Client(socket.AF_INET6, ("::1", port))
         else:
             path = str(self.cwd / "local.s")
-            until(lambda: os.path.exists(path), path)
+            until(lambda: unix_listens(path), path)
             c = Client(socket.AF_UNIX, path)
         self.clients.append(c)
         return c
