@@ -1,5 +1,5 @@
 /*
- * filter_proc.c: EVFILT_PROC, the end of a process.
+ * filter_proc.c: EVFILT_PROC, what a process does, mostly its end.
  *
  * Each knote has a pidfd in the queue's epoll, which is closed when the end has
  * been seen.  The status is read then, before the program can have learned of
@@ -13,6 +13,7 @@
 #include "kq.h"
 #include "pidfd.h"
 #include "proc.h"
+#include "track.h"
 
 #define TRACKING (NOTE_FORK | NOTE_EXEC | NOTE_TRACK)
 
@@ -53,9 +54,39 @@ proc_new(struct object *o)
 void
 proc_free(struct kqueue *q, struct object *o)
 {
-	let_go(q, o->o_state);
-	free(o->o_state);
+	struct proc *p = o->o_state;
+
+	let_go(q, p);
+	if (p->p_tracked)
+		track_close(q);
+	free(p);
 	o->o_state = NULL;
+}
+
+int
+proc_hold(struct kqueue *q, struct object *o)
+{
+	struct proc *p = o->o_state;
+	int error;
+
+	if ((error = pidfd_open_own(o->o_ident, &p->p_fd)) != 0)
+		return error;
+	if ((error = proc_watch(q, o)) != 0)
+		let_go(q, p);
+	return error == ENOSPC ? ENOMEM : error;
+}
+
+/* What it takes to see what is wanted. */
+static int
+provide(struct kqueue *q, struct proc *p, uint32_t wanted)
+{
+	int error;
+
+	if ((wanted & TRACKING) == 0 || p->p_tracked)
+		return 0;
+	if ((error = track_open(q)) == 0)
+		p->p_tracked = true;
+	return error;
 }
 
 static int
@@ -64,30 +95,34 @@ proc_attach(struct kqueue *q, struct object *o, const struct kevent *kev)
 	struct proc *p;
 	int error;
 
-	if (kev->fflags & TRACKING)
-		return ENOTSUP;
+	track_collect(q); /* what is known is of a former process */
 	if ((error = proc_new(o)) != 0)
 		return error;
 	p = o->o_state;
-	o->o_knote.kn_fflags = kev->fflags;
-	error = pidfd_open_own(kev->ident, &p->p_fd);
-	if (error == 0 && (kev->fflags & NOTE_EXIT) == 0 &&
+	if ((error = provide(q, p, kev->fflags)) == 0 &&
+	    (error = proc_hold(q, o)) == 0 && (kev->fflags & NOTE_EXIT) == 0 &&
 	    pidfd_has_ended(p->p_fd))
 		error = ESRCH;
-	if (error == 0)
-		error = proc_watch(q, o);
 	if (error != 0)
 		proc_free(q, o);
-	return error == ENOSPC ? ENOMEM : error;
+	else
+		o->o_knote.kn_fflags = kev->fflags;
+	return error;
 }
 
+/* What has happened until now happened to the former notes. */
 static int
 proc_touch(struct kqueue *q, struct object *o, const struct kevent *kev)
 {
-	if (kev->fflags & TRACKING)
-		return ENOTSUP;
-	o->o_knote.kn_fflags = kev->fflags;
-	return 0;
+	uint32_t gen = o->o_gen;
+	int error;
+
+	track_collect(q);
+	if (o->o_gen != gen)
+		return ENOENT;
+	if ((error = provide(q, o->o_state, kev->fflags)) == 0)
+		o->o_knote.kn_fflags = kev->fflags;
+	return error;
 }
 
 bool
@@ -134,17 +169,15 @@ proc_report(struct kqueue *q, struct object *o, struct kevent *ev)
 	return any;
 }
 
-/* The pidfd polls as readable. */
+/* The pidfd polls as readable: what came before its end is told before it. */
 static void
 proc_event(struct kqueue *q, struct object *o)
 {
-	struct proc *p = o->o_state;
-	int status;
+	uint32_t gen = o->o_gen;
 
-	if (p->p_ended || !pidfd_has_ended(p->p_fd))
-		return;
-	pidfd_status(p->p_fd, &status);
-	proc_end(q, o, status);
+	track_collect(q);
+	if (o->o_gen == gen)
+		proc_look(q, o);
 }
 
 const struct filter filter_proc = {
@@ -159,13 +192,63 @@ const struct filter filter_proc = {
 };
 
 void
+proc_look(struct kqueue *q, struct object *o)
+{
+	const struct proc *p = o->o_state;
+	int status;
+
+	if (p->p_ended || p->p_fd == -1 || !pidfd_has_ended(p->p_fd))
+		return;
+	if (!pidfd_status(p->p_fd, &status) && p->p_gone)
+		status = p->p_told;
+	proc_end(q, o, status);
+}
+
+void
 proc_note(struct kqueue *q, struct object *o, uint32_t notes)
 {
 	struct proc *p = o->o_state;
 
+	if (p->p_ended)
+		return;
+	notes &= o->o_knote.kn_fflags | ~(uint32_t)TRACKING;
 	p->p_notes |= notes;
-	if (p->p_notes != 0)
+	if (notes != 0)
 		object_activate(q, o);
+}
+
+/*
+ * Its modes work on what it reports of itself, so they come with the first
+ * event after NOTE_CHILD.
+ */
+int
+proc_child(struct kqueue *q, const struct object *parent, int pid)
+{
+	const uint8_t late = EV_ONESHOT | EV_DISPATCH;
+	const struct knote *kn = &parent->o_knote;
+	struct object *o;
+	struct proc *p;
+
+	if ((o = object_find(q, EVFILT_PROC, (uintptr_t)pid)) == NULL) {
+		if (object_new(q, EVFILT_PROC, (uintptr_t)pid, &o) != 0)
+			return ENOMEM;
+		if (proc_new(o) != 0 || track_open(q) != 0) {
+			free(o->o_state);
+			object_discard(q, o);
+			return ENOMEM;
+		}
+		p = o->o_state;
+		p->p_tracked = true;
+		p->p_modes = kn->kn_flags & late;
+		o->o_knote.kn_flags = kn->kn_flags & (uint8_t)~late;
+		o->o_knote.kn_fflags = kn->kn_fflags;
+		o->o_knote.kn_udata = kn->kn_udata;
+	}
+	if ((p = o->o_state) == NULL || p->p_ended)
+		return EEXIST;
+	p->p_parent = (int)parent->o_ident;
+	proc_note(q, o, NOTE_CHILD);
+	return 0;
 }
 
 void

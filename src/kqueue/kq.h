@@ -325,10 +325,12 @@ extern const struct filter filter_signal;  /* filter_signal.c */
 extern const struct filter filter_vnode;   /* filter_vnode.c */
 extern const struct filter filter_recheck; /* recheck.c */
 extern const struct filter filter_side;    /* side.c */
+extern const struct filter filter_track;   /* track.c */
 
 /* Filters of our own objects, which no program can name. */
 #define FILTER_RECHECK 0
 #define FILTER_SIDE 1
+#define FILTER_TRACK 2
 
 /* -- kqueue.c: queues and their names -------------------------------------- */
 

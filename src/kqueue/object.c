@@ -27,6 +27,7 @@ static const struct {
 	{ EVFILT_EXCEPT, &filter_except },
 	{ FILTER_RECHECK, &filter_recheck },
 	{ FILTER_SIDE, &filter_side },
+	{ FILTER_TRACK, &filter_track },
 };
 
 #define NFILTERS (sizeof(filters) / sizeof(filters[0]))

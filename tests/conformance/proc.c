@@ -638,27 +638,6 @@ START_TEST(not_in_a_child)
 }
 END_TEST
 
-/* R-PROC-14: never silence. */
-START_TEST(forks_and_execs)
-{
-#ifdef __linux__
-	const unsigned int notes[] = { NOTE_FORK, NOTE_EXEC, NOTE_TRACK,
-		NOTE_EXIT | NOTE_FORK };
-	size_t i;
-
-	for (i = 0; i < T_COUNT(notes); i++) {
-		t_fails(ENOTSUP, (uintptr_t)getpid(), EVFILT_PROC, EV_ADD,
-		    notes[i], 0, NULL);
-		t_gone(getpid(), EVFILT_PROC);
-	}
-	t_watch(getpid(), 0, NOTE_EXIT);
-	t_fails(ENOTSUP, (uintptr_t)getpid(), EVFILT_PROC, EV_ADD, NOTE_FORK, 0,
-	    NULL);
-	t_delete(getpid(), EVFILT_PROC);
-#endif
-}
-END_TEST
-
 int
 main(void)
 {
@@ -686,6 +665,5 @@ main(void)
 	tcase_add_test(tc, many);
 	tcase_add_test(tc, the_last_thread_ends_it);
 	tcase_add_test(tc, not_in_a_child);
-	tcase_add_test(tc, forks_and_execs);
 	return t_end();
 }
