@@ -44,6 +44,11 @@ NOASLR = $(shell setarch -R true 2>/dev/null && echo yes)
 TESTARGS = --print-errorlogs $(if $(SANITIZE),--no-suite lint -t 4) \
     $(if $(SUITE),--suite $(SUITE)) $(TEST)
 
+# The folder that is in the way of an installation, or nothing.
+CANNOT_WRITE = $(shell d=$(DESTDIR)$(PREFIX); \
+    while [ ! -e "$$d" ]; do d=$$(dirname "$$d"); done; \
+    [ -w "$$d" ] || echo "$$d")
+
 .PHONY: all run check bench install uninstall clean help
 
 all:
@@ -68,6 +73,9 @@ bench:
 	@ninja -C $(BUILD) bench
 
 install: all
+	@[ -z "$(CANNOT_WRITE)" ] || { echo "make install: $(CANNOT_WRITE) is" \
+	    "not yours to write: sudo make install, or prefix=FOLDER" >&2; \
+	    exit 1; }
 	@[ "$$(cat $(BUILD)/prefix 2>/dev/null)" = "$(PREFIX)" ] || \
 	    { meson configure $(BUILD) -Dprefix=$(PREFIX) && \
 	    ninja -C $(BUILD) && echo $(PREFIX) >$(BUILD)/prefix; }

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Compile and link every whole program among a manual page's examples.
+"""Compile and link every whole program among the examples of a page.
 
 usage: examples.py PAGE COMPILER [ARGUMENT ...]
 
-A program is what stands between .Bd -literal and .Ed and has a main().
+A program is what stands between .Bd -literal and .Ed, or in Markdown in a
+block of C, and has a main().
 """
 
 import re
@@ -13,11 +14,14 @@ import tempfile
 
 page, compiler = sys.argv[1], sys.argv[2:]
 with open(page, encoding="utf-8") as source:
-    displays = re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed$", source.read(), re.M | re.S)
+    display = r"^```c\n(.*?)^```$" if page.endswith(".md") else \
+        r"^\.Bd -literal.*?\n(.*?)^\.Ed$"
+    displays = re.findall(display, source.read(), re.M | re.S)
 programs = [text for text in displays if re.search(r"^main\(", text, re.M)]
 failed = 0
 for number, text in enumerate(programs, 1):
-    text = text.replace("\\&", "").replace("\\-", "-").replace("\\e", "\\")
+    if not page.endswith(".md"):
+        text = text.replace("\\&", "").replace("\\-", "-").replace("\\e", "\\")
     with tempfile.TemporaryDirectory() as folder:
         name = f"{folder}/example{number}.c"
         with open(name, "w", encoding="utf-8") as program:
