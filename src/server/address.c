@@ -48,7 +48,7 @@ kquay_addr_text(const struct sockaddr *sa, socklen_t salen, char *buf,
 const char *
 kquay_peer(struct kquay_conn *c)
 {
-	struct kquay *q = c->q;
+	struct kquay *q = kquay_pool_loop(c);
 	struct peer_text *t;
 	uid_t uid;
 	pid_t pid;

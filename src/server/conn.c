@@ -10,7 +10,7 @@
  *   (service, eof, limits,  v
  *       stop)             FLUSH  output goes out, input is thrown away
  *                           |
- *       kquay_conn_flushed  |----- input is unread ----> LINGER
+ *                  flushed  |--- the peer may send still -> LINGER
  *                           |                              |
  *                           v                              |
  *                         DEAD  <--------------------------+  kquay_conn_end
@@ -45,6 +45,9 @@ static void change(struct kquay_conn *c, int filter, int flags);
 static void end_of_input(struct kquay_conn *c, const struct kevent *ev);
 static void writable(struct kquay_conn *c);
 static void release(struct kquay_conn *c);
+static void flushed(struct kquay_conn *c, int slow);
+static void linger(struct kquay_conn *c);
+static void give_up(struct kquay_conn *c);
 static void unready(struct kquay_conn *c);
 static int adopt_fd(struct kquay_conn *c, int *fl);
 
@@ -64,8 +67,6 @@ kquay_conn_new(struct kquay *q, int fd, const struct sockaddr *sa,
 	c->fd = fd;
 	c->ops = &q->ops;
 	c->flags = C_SOCKET | C_FRESH;
-	c->idle = q->idle;
-	c->life = q->life;
 	if (salen > sizeof(c->peer))
 		salen = offsetof(struct sockaddr, sa_data);
 	memcpy(&c->peer, sa, salen);
@@ -77,7 +78,7 @@ kquay_conn_new(struct kquay *q, int fd, const struct sockaddr *sa,
 void
 kquay_conn_start(struct kquay_conn *c)
 {
-	struct kquay *q = c->q;
+	struct kquay *q = kquay_pool_loop(c);
 
 	q->stat.accepted++;
 	c->state = CONN_OPEN;
@@ -153,7 +154,7 @@ kquay_conn_interest(struct kquay_conn *c)
 		return;
 	reading = !(c->flags & (C_EOF | C_STARVED)) &&
 	    (c->state != CONN_OPEN || !(c->flags & C_BLOCKED));
-	writing = c->outlen > 0 && !(c->flags & C_STARVED);
+	writing = (c->flags & (C_QUEUED | C_STARVED)) == C_QUEUED;
 	if (reading && !(c->flags & C_READ)) {
 		change(c, EVFILT_READ, c->flags & C_ADDED ? EV_ENABLE : EV_ADD);
 		c->flags |= C_ADDED | C_READ;
@@ -173,12 +174,13 @@ kquay_conn_interest(struct kquay_conn *c)
 static void
 change(struct kquay_conn *c, int filter, int flags)
 {
+	struct kquay *q = kquay_pool_loop(c);
 	struct kevent ev;
 
 	EV_SET(&ev, c->fd, filter, flags, KNOTE_NODATA, 0,
 	    (void *)(uintptr_t)c->id);
-	c->changed = c->q->list;
-	if (kquay_loop_change(c->q, &ev) == -1 && !(flags & EV_DELETE))
+	c->changed = (uint8_t)q->list;
+	if (kquay_loop_change(q, &ev) == -1 && !(flags & EV_DELETE))
 		kquay_conn_end(c, KQUAY_ERROR, errno);
 }
 
@@ -219,7 +221,7 @@ end_of_input(struct kquay_conn *c, const struct kevent *ev)
 	}
 	c->flags |= C_EOF;
 	if (c->state == CONN_LINGER)
-		kquay_conn_end(c, c->why, 0);
+		kquay_conn_end(c, (enum kquay_why)c->why, 0);
 	else
 		kquay_conn_interest(c);
 }
@@ -230,11 +232,12 @@ writable(struct kquay_conn *c)
 	kquay_output_flush(c);
 	if (c->state == CONN_DEAD)
 		return;
-	if (c->state == CONN_FLUSH && c->outlen == 0) {
-		kquay_conn_flushed(c);
+	if (c->state == CONN_FLUSH && !(c->flags & C_QUEUED)) {
+		flushed(c, 1);
 		return;
 	}
-	if ((c->flags & C_CHOKED) && c->outlen <= c->q->conf.outlo) {
+	if ((c->flags & C_CHOKED) &&
+	    kquay_pending(c) <= kquay_pool_loop(c)->conf.outlo) {
 		c->flags &= ~C_CHOKED;
 		kquay_conn_wake(c);
 		if (c->state != CONN_FLUSH && c->ops->drained != NULL)
@@ -250,37 +253,50 @@ writable(struct kquay_conn *c)
 void
 kquay_conn_hangup(struct kquay_conn *c, enum kquay_why why)
 {
-	struct kquay *q = c->q;
+	struct kquay *q = kquay_pool_loop(c);
 
 	if (c->state != CONN_OPEN && c->state != CONN_HALF)
 		return;
 	c->state = CONN_FLUSH;
-	c->why = (uint8_t)why;
+	c->why = why;
 	kquay_input_drop(c);
 	if (q->corked == c)
 		kquay_output_uncork(q);
 	if (c->state == CONN_DEAD)
 		return;
-	if (c->outlen == 0) {
-		kquay_conn_flushed(c);
+	if (!(c->flags & C_QUEUED)) {
+		flushed(c, 0);
 		return;
 	}
 	c->born = kquay_wheel_now(q);
-	kquay_wheel_set(c);
-	kquay_conn_interest(c);
+	linger(c);
 }
 
-/* FLUSH, and nothing is left to send. */
-void
-kquay_conn_flushed(struct kquay_conn *c)
+/*
+ * FLUSH, and nothing is left to send.  A peer that was slow to read may send
+ * still, when we have closed; one that was not is asked only whether it has.
+ */
+static void
+flushed(struct kquay_conn *c, int slow)
 {
 	if ((c->flags & (C_SOCKET | C_SENT | C_EOF)) != (C_SOCKET | C_SENT) ||
-	    kquay_input_waste(c) != 1 || shutdown(c->fd, SHUT_WR) == -1) {
-		kquay_conn_end(c, c->why, 0);
+	    (kquay_input_waste(c) != 1 && !slow) ||
+	    shutdown(c->fd, SHUT_WR) == -1) {
+		kquay_conn_end(c, (enum kquay_why)c->why, 0);
 		return;
 	}
 	c->state = CONN_LINGER;
-	c->born = kquay_wheel_now(c->q);
+	c->active = kquay_wheel_now(kquay_pool_loop(c));
+	if (!slow)
+		c->born = c->active;
+	linger(c);
+}
+
+/* From now on the peer must not rest for longer than linger. */
+static void
+linger(struct kquay_conn *c)
+{
+	kquay_pool_more(c)->unsent = kquay_os_unsent(c->fd);
 	kquay_wheel_set(c);
 	kquay_conn_interest(c);
 }
@@ -292,23 +308,25 @@ kquay_conn_flushed(struct kquay_conn *c)
 void
 kquay_conn_end(struct kquay_conn *c, enum kquay_why why, int err)
 {
-	struct kquay *q = c->q;
-	uint32_t link = kquay_pool_link(c), slot = link - 1;
+	struct kquay *q = kquay_pool_loop(c);
+	uint32_t link = kquay_pool_link(c);
+	struct more *more = q->more + link;
 
 	if (c->state == CONN_DEAD)
 		return;
 	if (q->corked == c)
 		q->corked = NULL;
 	kquay_wheel_clear(c);
-	q->live[slot / 64] &= ~((uint64_t)1 << (slot % 64));
+	kquay_pool_ended(c);
 	c->state = CONN_DEAD;
-	c->why = (uint8_t)why;
-	c->err = (uint32_t)err;
+	c->why = why;
+	if (more->err != (uint32_t)err)
+		more->err = (uint32_t)err;
 	c->next = 0;
 	if (q->dead == 0)
 		q->dead = link;
 	else
-		kquay_pool_at(q, q->dead_tail - 1)->next = link;
+		kquay_pool_at(q, q->dead_tail)->next = link;
 	q->dead_tail = link;
 }
 
@@ -316,8 +334,8 @@ kquay_conn_end(struct kquay_conn *c, enum kquay_why why, int err)
 void
 kquay_conn_expire(struct kquay_conn *c)
 {
-	struct kquay *q = c->q;
-	uint32_t now = q->tick;
+	struct kquay *q = kquay_pool_loop(c);
+	uint32_t now = q->tick, idle, life;
 
 	if (c->flags & C_STARVED) {
 		c->flags &= ~C_STARVED;
@@ -325,27 +343,50 @@ kquay_conn_expire(struct kquay_conn *c)
 		kquay_conn_interest(c);
 		return;
 	}
-	if (c->state == CONN_FLUSH || c->state == CONN_LINGER) {
-		c->flags |= C_RESET;
-		kquay_conn_end(c, c->why, 0);
-	} else if (c->life != 0 && (int32_t)(now - c->born - c->life) > 0)
+	kquay_wheel_limits(c, &idle, &life);
+	if (c->state == CONN_FLUSH || c->state == CONN_LINGER)
+		give_up(c);
+	else if (life != 0 && (int32_t)(now - c->born - life) > 0)
 		kquay_conn_hangup(c, KQUAY_LIFE);
 	else if ((c->flags & C_FRESH) && q->handshake != 0 &&
 	    (int32_t)(now - c->born - q->handshake) > 0)
 		kquay_conn_hangup(c, KQUAY_HANDSHAKE);
 	else {
 		/* What is queued has not moved all the while. */
-		if (c->outlen != 0)
+		if (c->flags & C_QUEUED)
 			c->flags |= C_RESET;
 		kquay_conn_end(c, KQUAY_IDLE, 0);
 	}
+}
+
+/*
+ * The time to deliver is over, unless the peer reads still: what we see is
+ * only whether the kernel has less to send than at the last look.
+ */
+static void
+give_up(struct kquay_conn *c)
+{
+	struct kquay *q = kquay_pool_loop(c);
+	struct more *more = kquay_pool_more(c);
+	uint32_t unsent = kquay_os_unsent(c->fd);
+
+	if (unsent != more->unsent &&
+	    (int32_t)(q->tick - c->born - q->linger_max) <= 0) {
+		more->unsent = unsent;
+		c->active = q->tick;
+		kquay_wheel_set(c);
+		return;
+	}
+	if (unsent != 0 || (c->flags & C_QUEUED))
+		c->flags |= C_RESET;
+	kquay_conn_end(c, (enum kquay_why)c->why, 0);
 }
 
 /* The kernel has no memory for c now: look again after a tick. */
 void
 kquay_conn_starve(struct kquay_conn *c)
 {
-	(void)kquay_wheel_now(c->q);
+	(void)kquay_wheel_now(kquay_pool_loop(c));
 	c->flags |= C_STARVED;
 	kquay_wheel_set(c);
 	kquay_conn_interest(c);
@@ -355,18 +396,18 @@ kquay_conn_starve(struct kquay_conn *c)
 void
 kquay_conn_wake(struct kquay_conn *c)
 {
-	struct kquay *q = c->q;
+	struct kquay *q = kquay_pool_loop(c);
 	uint32_t link = kquay_pool_link(c);
 
 	if (c->state != CONN_OPEN || (c->flags & (C_BLOCKED | C_READY)) ||
-	    (c->in == NULL && !(c->flags & C_EOF)))
+	    !(c->flags & (C_KEPT | C_EOF)))
 		return;
 	c->flags |= C_READY;
-	c->ready_next = 0;
+	q->more[link].ready_next = 0;
 	if (q->ready == 0)
 		q->ready = link;
 	else
-		kquay_pool_at(q, q->ready_tail - 1)->ready_next = link;
+		q->more[q->ready_tail].ready_next = link;
 	q->ready_tail = link;
 }
 
@@ -379,7 +420,7 @@ kquay_conn_resume(struct kquay *q)
 
 	do {
 		link = q->ready;
-		c = kquay_pool_at(q, link - 1);
+		c = kquay_pool_at(q, link);
 		unready(c);
 		if (c->state == CONN_OPEN && !(c->flags & C_BLOCKED))
 			kquay_input_again(c);
@@ -390,14 +431,14 @@ kquay_conn_resume(struct kquay *q)
 static void
 unready(struct kquay_conn *c)
 {
-	struct kquay *q = c->q;
+	struct kquay *q = kquay_pool_loop(c);
 	uint32_t *link = &q->ready, prev = 0;
 
 	while (*link != kquay_pool_link(c)) {
 		prev = *link;
-		link = &kquay_pool_at(q, prev - 1)->ready_next;
+		link = &q->more[prev].ready_next;
 	}
-	*link = c->ready_next;
+	*link = kquay_pool_more(c)->ready_next;
 	if (q->ready_tail == kquay_pool_link(c))
 		q->ready_tail = prev;
 	c->flags &= ~C_READY;
@@ -410,12 +451,12 @@ kquay_conn_reap(struct kquay *q)
 	struct kquay_conn *c;
 
 	while (q->dead != 0) {
-		c = kquay_pool_at(q, q->dead - 1);
+		c = kquay_pool_at(q, q->dead);
 		if (c->flags & C_READY)
 			unready(c);
 		if (c->ops->close != NULL) {
-			errno = (int)c->err;
-			c->ops->close(c, c->why);
+			errno = (int)kquay_pool_more(c)->err;
+			c->ops->close(c, (enum kquay_why)c->why);
 		}
 		q->dead = c->next;
 		release(c);
@@ -429,9 +470,9 @@ static void
 release(struct kquay_conn *c)
 {
 	static const struct linger reset = { .l_onoff = 1, .l_linger = 0 };
-	struct kquay *q = c->q;
+	struct kquay *q = kquay_pool_loop(c);
 
-	if (c->changed == q->list)
+	if (c->changed == (uint8_t)q->list)
 		kquay_loop_forget(q, c);
 	if ((c->flags & (C_RESET | C_SOCKET)) == (C_RESET | C_SOCKET))
 		setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
@@ -473,14 +514,16 @@ kquay_pause(struct kquay_conn *c, int on)
 void
 kquay_timeout(struct kquay_conn *c, int idle, int life)
 {
-	struct kquay *q = c->q;
+	struct kquay *q = kquay_pool_loop(c);
+	struct more *more = kquay_pool_more(c);
 	uint32_t now = kquay_wheel_now(q);
 
 	/* Without a limit so far nobody may have looked at the clock. */
-	if (c->wheel_slot == 0)
+	if (!kquay_wheel_has(c))
 		c->active = now;
-	c->idle = idle == 0 ? q->idle : kquay_wheel_ticks(idle);
-	c->life = life == 0 ? q->life : kquay_wheel_ticks(life);
+	c->flags |= C_LIMITS;
+	more->idle = idle == 0 ? q->idle : kquay_wheel_ticks(idle);
+	more->life = life == 0 ? q->life : kquay_wheel_ticks(life);
 	if (c->state == CONN_OPEN || c->state == CONN_HALF)
 		kquay_wheel_set(c);
 }
@@ -488,26 +531,8 @@ kquay_timeout(struct kquay_conn *c, int idle, int life)
 void
 kquay_setops(struct kquay_conn *c, const struct kquay_ops *ops)
 {
-	c->ops = ops != NULL ? ops : &c->q->ops;
+	c->ops = ops != NULL ? ops : &kquay_pool_loop(c)->ops;
 	kquay_conn_wake(c); /* what is kept may be enough for them */
-}
-
-void *
-kquay_udata(struct kquay_conn *c)
-{
-	return c->q->conf.udatasz == 0 ? NULL : c + 1;
-}
-
-struct kquay *
-kquay_of(const struct kquay_conn *c)
-{
-	return c->q;
-}
-
-uint64_t
-kquay_id(const struct kquay_conn *c)
-{
-	return c->id;
 }
 
 const char *

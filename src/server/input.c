@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+static size_t unkeep(const struct kquay_conn *c);
 static ssize_t receive(struct kquay_conn *c, char *buf, size_t size);
 static void pass(struct kquay_conn *c, size_t len);
 static size_t pass_lines(struct kquay_conn *c, char *buf, size_t len);
@@ -38,14 +39,12 @@ wanted(const struct kquay_conn *c)
 int
 kquay_input_read(struct kquay_conn *c, const struct kevent *ev)
 {
-	struct kquay *q = c->q;
+	struct kquay *q = kquay_pool_loop(c);
 	size_t kept = 0;
 	ssize_t n;
 
-	if (c->in != NULL) {
-		kept = c->in->len;
-		memcpy(q->inbuf, c->in->data, kept);
-	}
+	if (c->flags & C_KEPT)
+		kept = unkeep(c);
 	n = receive(c, q->inbuf + kept, READSIZE);
 	if (n == -1) {
 		failed(c, errno, ev);
@@ -78,18 +77,31 @@ kquay_input_again(struct kquay_conn *c)
 {
 	size_t kept = 0;
 
-	if (c->in != NULL) {
-		kept = c->in->len;
-		memcpy(c->q->inbuf, c->in->data, kept);
-	}
+	if (c->flags & C_KEPT)
+		kept = unkeep(c);
 	pass(c, kept);
+}
+
+/* Put what was kept, and stays so, at the begin of the loop's buffer. */
+static size_t
+unkeep(const struct kquay_conn *c)
+{
+	const struct kept *in = kquay_pool_more(c)->in;
+
+	memcpy(kquay_pool_loop(c)->inbuf, in->data, in->len);
+	return in->len;
 }
 
 void
 kquay_input_drop(struct kquay_conn *c)
 {
-	free(c->in);
-	c->in = NULL;
+	struct more *more = kquay_pool_more(c);
+
+	if (!(c->flags & C_KEPT))
+		return;
+	free(more->in);
+	more->in = NULL;
+	c->flags &= ~C_KEPT;
 }
 
 /*
@@ -110,7 +122,7 @@ kquay_input_waste(struct kquay_conn *c)
 			return rc == 1 ? 1 : 0;
 		if (n == -1)
 			break;
-		c->q->stat.in += (uint64_t)n;
+		kquay_pool_loop(c)->stat.in += (uint64_t)n;
 		rc = 1;
 		if ((size_t)n < sizeof(scrap))
 			break;
@@ -121,7 +133,7 @@ kquay_input_waste(struct kquay_conn *c)
 static ssize_t
 receive(struct kquay_conn *c, char *buf, size_t size)
 {
-	struct kquay *q = c->q;
+	struct kquay *q = kquay_pool_loop(c);
 	ssize_t n;
 
 	do {
@@ -167,7 +179,7 @@ static void
 pass(struct kquay_conn *c, size_t len)
 {
 	const struct kquay_ops *ops;
-	struct kquay *q = c->q;
+	struct kquay *q = kquay_pool_loop(c);
 	char *buf = q->inbuf;
 	size_t used, pos = 0;
 
@@ -214,7 +226,7 @@ pass_lines(struct kquay_conn *c, char *buf, size_t len)
 		if (nl == NULL)
 			break;
 		n = (size_t)(nl - line);
-		if (n > c->q->conf.inmax) {
+		if (n > kquay_pool_loop(c)->conf.inmax) {
 			kquay_conn_hangup(c, KQUAY_TOOLONG);
 			break;
 		}
@@ -268,16 +280,17 @@ at_end(struct kquay_conn *c)
 static void
 keep(struct kquay_conn *c, const char *buf, size_t len)
 {
-	struct kept *in = c->in;
+	struct more *more = kquay_pool_more(c);
+	struct kept *in;
 	size_t size;
 
 	if (c->state != CONN_OPEN)
 		return;
 	if (len == 0) {
-		if (in != NULL)
-			kquay_input_drop(c);
+		kquay_input_drop(c);
 		return;
 	}
+	in = more->in;
 	if (in == NULL || in->size < len) {
 		for (size = 128 - sizeof(*in); size < len; size *= 2)
 			;
@@ -287,7 +300,8 @@ keep(struct kquay_conn *c, const char *buf, size_t len)
 			return;
 		}
 		in->size = (uint32_t)size;
-		c->in = in;
+		more->in = in;
+		c->flags |= C_KEPT;
 	}
 	memcpy(in->data, buf, len);
 	in->len = (uint32_t)len;

@@ -25,7 +25,10 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ACCEPTMAX = 256 }; /* per event, for the sake of the others */
+enum {
+	ACCEPTMAX = 256, /* per event, for the sake of the others */
+	LASTMAX = 4096 /* at the end: a usual backlog, not all who ever come */
+};
 
 enum outcome { ACCEPTED, NOBODY, GONE, NO_DESCRIPTOR, NO_MEMORY };
 
@@ -39,6 +42,7 @@ static void begin(struct kquay *q, int fd, const struct sockaddr *sa,
     socklen_t salen);
 static void rest(struct kquay *q);
 static void enable(struct kquay *q, int flags);
+static void remove_file(struct listener *l);
 static void disown(struct listener *l);
 
 int
@@ -155,6 +159,31 @@ kquay_listen_resume(struct kquay *q)
 	enable(q, EV_ENABLE);
 }
 
+/*
+ * The batch in which the loop was stopped is over: a close would reset those
+ * who wait, so they are let in and get what there is for them, then the
+ * listeners close.
+ */
+void
+kquay_listen_last(struct kquay *q)
+{
+	struct listener *l;
+	int n;
+
+	STAILQ_FOREACH(l, &q->listeners, next) {
+		remove_file(l);
+		for (n = LASTMAX; n > 0 && l->fd != -1; n--) {
+			if (kquay_pool_full(q) && q->dead != 0)
+				kquay_conn_reap(q);
+			if (admit(q, l) == -1)
+				break;
+		}
+	}
+	kquay_listen_close(q);
+	if (q->dead != 0)
+		kquay_conn_reap(q);
+}
+
 /* Stop listening. */
 void
 kquay_listen_close(struct kquay *q)
@@ -163,7 +192,7 @@ kquay_listen_close(struct kquay *q)
 
 	STAILQ_FOREACH(l, &q->listeners, next)
 		disown(l);
-	q->full = q->resting = 0;
+	q->full = q->resting = q->last_call = 0;
 }
 
 void
@@ -176,11 +205,12 @@ kquay_listen_fini(struct kquay *q)
 static int
 admit(struct kquay *q, struct listener *l)
 {
+	int may_wait = (q->conf.flags & KQUAY_FULLWAIT) && !q->stopping;
 	union peer_addr peer;
 	socklen_t salen;
 	int fd;
 
-	if ((q->conf.flags & KQUAY_FULLWAIT) && kquay_pool_full(q)) {
+	if (may_wait && kquay_pool_full(q)) {
 		q->full = 1;
 		enable(q, EV_DISABLE);
 		return -1;
@@ -195,7 +225,7 @@ admit(struct kquay *q, struct listener *l)
 		l->burst = 1;
 		return -1;
 	case NO_DESCRIPTOR:
-		if (!(q->conf.flags & KQUAY_FULLWAIT) && shed(q, l) == 0)
+		if (!may_wait && shed(q, l) == 0)
 			return 0;
 		/* FALLTHROUGH */
 	case NO_MEMORY:
@@ -293,7 +323,7 @@ begin(struct kquay *q, int fd, const struct sockaddr *sa, socklen_t salen)
 	kquay_conn_start(c);
 	kquay_conn_interest(c);
 	if (c->state == CONN_OPEN && (c->flags & C_READ) &&
-	    (q->eager > 0 || q->eager_turn++ % 16 == 0)) {
+	    (q->stopping || q->eager > 0 || q->eager_turn++ % 16 == 0)) {
 		kquay_output_uncork(q);
 		if (c->state == CONN_OPEN && (c->flags & C_READ))
 			q->eager = kquay_input_read(c, NULL) ? 8 :
@@ -301,6 +331,8 @@ begin(struct kquay *q, int fd, const struct sockaddr *sa, socklen_t salen)
 							       0;
 	}
 	kquay_output_uncork(q);
+	if (q->stopping)
+		kquay_conn_hangup(c, KQUAY_SHUTDOWN);
 }
 
 /* No descriptor or no memory for more: leave the callers waiting a while. */
@@ -328,20 +360,31 @@ enable(struct kquay *q, int flags)
 	}
 }
 
-/*
- * Close a listener, and remove its socket file if we made it and it is still
- * the same.  A child of fork(2) has not made it.
- */
+/* Close a listener, and remove its file. */
 static void
 disown(struct listener *l)
 {
-	struct stat st;
-
 	if (l->fd == -1)
 		return;
-	if (l->path != NULL && l->pid == getpid() && lstat(l->path, &st) == 0 &&
-	    st.st_dev == l->dev && st.st_ino == l->ino)
-		unlink(l->path);
+	remove_file(l);
 	close(l->fd);
 	l->fd = -1;
+}
+
+/*
+ * Remove the listener's socket file if we made it and it is still the same.
+ * A child of fork(2) has not made it.
+ */
+static void
+remove_file(struct listener *l)
+{
+	struct stat st;
+
+	if (l->fd == -1 || l->path == NULL)
+		return;
+	if (l->pid == getpid() && lstat(l->path, &st) == 0 &&
+	    st.st_dev == l->dev && st.st_ino == l->ino)
+		unlink(l->path);
+	free(l->path);
+	l->path = NULL;
 }

@@ -149,8 +149,9 @@ kquay_stop(struct kquay *q)
 	struct kquay_conn *c;
 	int again = q->stopping;
 
-	q->stopping = 1;
-	kquay_listen_close(q);
+	q->stopping = q->last_call = 1;
+	if (again)
+		kquay_listen_close(q);
 	KQUAY_FOREACH(c, q) {
 		if (again) {
 			c->flags |= C_RESET;
@@ -163,7 +164,7 @@ kquay_stop(struct kquay *q)
 int
 kquay_done(const struct kquay *q)
 {
-	return q->stopping && q->nconn == 0;
+	return q->stopping && q->nconn == 0 && !q->last_call;
 }
 
 const char *
@@ -276,6 +277,8 @@ configure(struct kquay *q, const struct kquay_conf *conf)
 		errno = EINVAL;
 		return -1;
 	}
+	q->linger_max =
+	    q->linger < WHEEL_MAX / LINGERS ? LINGERS * q->linger : WHEEL_MAX;
 	if (conf->refusal == NULL)
 		return 0;
 	q->refusal_len = strlen(conf->refusal);
@@ -354,6 +357,8 @@ step(struct kquay *q, int ms)
 		kquay_listen_resume(q);
 	if (q->dead != 0)
 		kquay_conn_reap(q);
+	if (q->last_call)
+		kquay_listen_last(q);
 	kquay_output_uncork(q);
 	q->running = 0;
 	return n;
@@ -397,7 +402,7 @@ next_due(struct kquay *q)
 	int64_t ms;
 	int have;
 
-	if (q->ready != 0 || q->dead != 0)
+	if (q->ready != 0 || q->dead != 0 || q->last_call)
 		return 0;
 	have = kquay_wheel_due(q, &tick);
 	if (q->resting && (!have || (int32_t)(q->rest_end - tick) < 0)) {

@@ -23,6 +23,9 @@
  */
 int kquay_os_peer(int fd, uid_t *uid, pid_t *pid);
 
+/* Bytes that the kernel has yet to send, or the peer to take; 0 if unknown. */
+uint32_t kquay_os_unsent(int fd);
+
 /* Milliseconds of a monotonic clock; a few ms of grain are enough. */
 int64_t kquay_os_now(void);
 

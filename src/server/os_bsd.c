@@ -1,6 +1,8 @@
 /* What the BSDs have in common; see os.h. */
 #include "os.h"
 
+#include <sys/filio.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <time.h>
@@ -13,6 +15,14 @@ kquay_os_peer(int fd, uid_t *uid, pid_t *pid)
 
 	*pid = -1;
 	return getpeereid(fd, uid, &gid);
+}
+
+uint32_t
+kquay_os_unsent(int fd)
+{
+	int n;
+
+	return ioctl(fd, FIONWRITE, &n) == -1 ? 0 : (uint32_t)n;
 }
 
 int64_t

@@ -1,7 +1,10 @@
 /* What Linux does in its own way; see os.h. */
 #include "os.h"
 
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+
+#include <linux/sockios.h>
 
 #include <time.h>
 
@@ -16,6 +19,14 @@ kquay_os_peer(int fd, uid_t *uid, pid_t *pid)
 	*uid = cred.uid;
 	*pid = cred.pid;
 	return 0;
+}
+
+uint32_t
+kquay_os_unsent(int fd)
+{
+	int n;
+
+	return ioctl(fd, SIOCOUTQ, &n) == -1 ? 0 : (uint32_t)n;
 }
 
 int64_t

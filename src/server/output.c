@@ -19,6 +19,7 @@
 enum { CHUNKMIN = 4096, CHUNKMAX = 64 * 1024 };
 
 static ssize_t transmit(struct kquay_conn *c, const char *data, size_t len);
+static void drop_head(struct kquay_conn *c);
 static int queue(struct kquay_conn *c, const char *data, size_t len);
 static int append(struct kquay_conn *c, const char *data, size_t len);
 static struct chunk *chunk_new(size_t len, size_t queued);
@@ -26,7 +27,7 @@ static struct chunk *chunk_new(size_t len, size_t queued);
 int
 kquay_write(struct kquay_conn *c, const void *data, size_t len)
 {
-	struct kquay *q = c->q;
+	struct kquay *q = kquay_pool_loop(c);
 	const char *p = data;
 	ssize_t n;
 
@@ -45,11 +46,11 @@ kquay_write(struct kquay_conn *c, const void *data, size_t len)
 	else if (len > CORKSIZE - q->corklen) {
 		kquay_output_uncork(q);
 		if (c->state == CONN_DEAD) {
-			errno = (int)c->err;
+			errno = (int)kquay_pool_more(c)->err;
 			return -1;
 		}
 	}
-	if (c->out != NULL)
+	if (c->flags & C_QUEUED)
 		return queue(c, p, len);
 	if (q->corked == c || len < CORKSIZE) {
 		if (q->corked != c)
@@ -109,7 +110,10 @@ kquay_vprintf(struct kquay_conn *c, const char *fmt, va_list ap)
 size_t
 kquay_pending(const struct kquay_conn *c)
 {
-	return c->outlen + (c->q->corked == c ? c->q->corklen : 0);
+	const struct kquay *q = kquay_pool_loop(c);
+
+	return (c->flags & C_QUEUED ? kquay_pool_more(c)->outlen : 0) +
+	    (q->corked == c ? q->corklen : 0);
 }
 
 /* Send what is in the cork. */
@@ -131,43 +135,48 @@ kquay_output_uncork(struct kquay *q)
 void
 kquay_output_flush(struct kquay_conn *c)
 {
+	struct more *more = kquay_pool_more(c);
 	struct chunk *head;
 	size_t len;
 	ssize_t n;
 
-	while (c->out != NULL) {
-		head = c->out->next;
+	while (c->flags & C_QUEUED) {
+		head = more->out->next;
 		len = head->len - head->off;
 		n = transmit(c, head->data + head->off, len);
 		if (n == -1)
 			return;
-		c->outlen -= (uint32_t)n;
+		more->outlen -= (uint32_t)n;
 		if ((size_t)n < len) {
 			head->off += (uint32_t)n;
 			return;
 		}
-		if (head == c->out)
-			c->out = NULL;
-		else
-			c->out->next = head->next;
-		free(head);
+		drop_head(c);
 	}
 }
 
 void
 kquay_output_drop(struct kquay_conn *c)
 {
-	struct chunk *head;
+	while (c->flags & C_QUEUED)
+		drop_head(c);
+}
 
-	while (c->out != NULL) {
-		head = c->out->next;
-		if (head == c->out)
-			c->out = NULL;
-		else
-			c->out->next = head->next;
-		free(head);
+/* Free the oldest chunk of the queue. */
+static void
+drop_head(struct kquay_conn *c)
+{
+	struct more *more = kquay_pool_more(c);
+	struct chunk *head = more->out->next;
+
+	if (head != more->out)
+		more->out->next = head->next;
+	else {
+		more->out = NULL;
+		more->outlen = 0;
+		c->flags &= ~C_QUEUED;
 	}
-	c->outlen = 0;
+	free(head);
 }
 
 /*
@@ -177,7 +186,7 @@ kquay_output_drop(struct kquay_conn *c)
 static ssize_t
 transmit(struct kquay_conn *c, const char *data, size_t len)
 {
-	struct kquay *q = c->q;
+	struct kquay *q = kquay_pool_loop(c);
 	ssize_t n;
 
 	do {
@@ -213,9 +222,10 @@ transmit(struct kquay_conn *c, const char *data, size_t len)
 static int
 queue(struct kquay_conn *c, const char *data, size_t len)
 {
-	struct kquay *q = c->q;
+	const struct kquay *q = kquay_pool_loop(c);
+	const struct more *more = kquay_pool_more(c);
 
-	if (len > q->conf.outmax - c->outlen) {
+	if (len > q->conf.outmax - more->outlen) {
 		c->flags |= C_RESET;
 		kquay_conn_end(c, KQUAY_SLOW, ENOBUFS);
 		errno = ENOBUFS;
@@ -227,7 +237,7 @@ queue(struct kquay_conn *c, const char *data, size_t len)
 		errno = ENOMEM;
 		return -1;
 	}
-	if (c->outlen > q->conf.outhi)
+	if (more->outlen > q->conf.outhi)
 		c->flags |= C_CHOKED;
 	kquay_conn_interest(c);
 	return 0;
@@ -237,12 +247,13 @@ queue(struct kquay_conn *c, const char *data, size_t len)
 static int
 append(struct kquay_conn *c, const char *data, size_t len)
 {
-	struct chunk *tail = c->out, *fresh = NULL;
+	struct more *more = kquay_pool_more(c);
+	struct chunk *tail = more->out, *fresh = NULL;
 	size_t room, n;
 
 	room = tail == NULL ? 0 : tail->size - tail->len;
 	if (room < len) {
-		fresh = chunk_new(len - room, c->outlen);
+		fresh = chunk_new(len - room, more->outlen);
 		if (fresh == NULL)
 			return -1;
 	}
@@ -257,9 +268,10 @@ append(struct kquay_conn *c, const char *data, size_t len)
 		fresh->next = tail == NULL ? fresh : tail->next;
 		if (tail != NULL)
 			tail->next = fresh;
-		c->out = fresh;
+		more->out = fresh;
 	}
-	c->outlen += (uint32_t)len;
+	more->outlen += (uint32_t)len;
+	c->flags |= C_QUEUED;
 	return 0;
 }
 

@@ -1,11 +1,12 @@
 /*
- * The connection table: slots of one size, allocated once.
+ * The connection table: a slot of one cache line each, allocated once, and
+ * beside it tables of what not every connection has.
  *
- * The memory comes from calloc(3), so slots that were never taken cost no
- * page.  The slot freed last is taken first, while it is in the cache.  A
- * slot's id is its number and the generation, which goes up when the slot is
- * given back: an id names one connection for ever, and looking it up touches
- * the slot alone.
+ * The memory comes from calloc(3), so what was never written costs no page.
+ * The slot freed last is taken first, while it is in the cache.  A slot's id
+ * is its number and the generation, which goes up when the slot is given
+ * back: an id names one connection for ever, and looking it up touches the
+ * slot alone.
  *
  * With maxperaddr the connections of each peer address are counted by a hash
  * table of chains through the slots.  Its seed is random, so that callers
@@ -13,13 +14,12 @@
  */
 #include "server.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SLOT_ALIGN 64
 #define GENERATION ((uint64_t)1 << 24)
 
+static int init_addresses(struct kquay *q, size_t n);
 static uint32_t *chain_of(struct kquay *q, const struct sockaddr *sa);
 static int same_address(const struct sockaddr *a, const struct sockaddr *b);
 static int address_key(const struct sockaddr *sa, uint64_t key[2]);
@@ -28,63 +28,79 @@ static void uncount(struct kquay_conn *c);
 int
 kquay_pool_init(struct kquay *q)
 {
-	size_t words = (q->conf.maxconn + 63) / 64, buckets = 16;
+	size_t n = (size_t)q->conf.maxconn + 1;
 
-	q->stride = sizeof(struct kquay_conn) +
-	    ((size_t)q->conf.udatasz + 15) / 16 * 16;
-	/* The first line of a slot is one line only if slots begin on one. */
-	q->stride = (q->stride + SLOT_ALIGN - 1) / SLOT_ALIGN * SLOT_ALIGN;
-	if (q->conf.maxconn > (SIZE_MAX - SLOT_ALIGN) / q->stride) {
-		errno = ENOMEM;
+	q->udata_stride = ((size_t)q->conf.udatasz + 15) / 16 * 16;
+	/* A slot is one cache line only if it begins on one. */
+	q->slots_mem = calloc(n + 1, sizeof(*q->slots));
+	q->more = calloc(n, sizeof(*q->more));
+	q->wheel.prev = calloc(n, sizeof(*q->wheel.prev));
+	q->live = calloc(n / 64 + 1, sizeof(*q->live));
+	if (q->slots_mem == NULL || q->more == NULL || q->wheel.prev == NULL ||
+	    q->live == NULL)
 		return -1;
+	q->slots = (void *)((char *)q->slots_mem +
+	    (sizeof(*q->slots) - (uintptr_t)q->slots_mem % sizeof(*q->slots)));
+	q->slots[0].loop = q;
+	if (q->udata_stride != 0) {
+		q->udata = calloc(n, q->udata_stride);
+		if (q->udata == NULL)
+			return -1;
 	}
-	q->slots_mem = calloc(1, q->conf.maxconn * q->stride + SLOT_ALIGN);
-	q->live = calloc(words, sizeof(*q->live));
-	if (q->slots_mem == NULL || q->live == NULL)
-		return -1;
-	q->slots = (char *)q->slots_mem +
-	    (SLOT_ALIGN - (uintptr_t)q->slots_mem % SLOT_ALIGN);
-	if (q->conf.maxperaddr == 0)
-		return 0;
-	while (buckets < q->conf.maxconn)
+	return q->conf.maxperaddr == 0 ? 0 : init_addresses(q, n);
+}
+
+/* The table of peer addresses, for n slots. */
+static int
+init_addresses(struct kquay *q, size_t n)
+{
+	size_t buckets = 16;
+
+	while (buckets < n)
 		buckets *= 2;
 	q->addrs = calloc(buckets, sizeof(*q->addrs));
+	q->addr_next = calloc(n, sizeof(*q->addr_next));
 	q->addrs_mask = (uint32_t)buckets - 1;
 	arc4random_buf(q->addrs_seed, sizeof(q->addrs_seed));
-	return q->addrs == NULL ? -1 : 0;
+	return q->addrs == NULL || q->addr_next == NULL ? -1 : 0;
 }
 
 void
 kquay_pool_fini(struct kquay *q)
 {
 	free(q->slots_mem);
+	free(q->more);
+	free(q->wheel.prev);
+	free(q->udata);
 	free(q->live);
 	free(q->addrs);
+	free(q->addr_next);
 }
 
-/* A slot, zeroed but for id and q; NULL if the table is full. */
+/* A slot, zeroed but for its id; NULL if the table is full. */
 struct kquay_conn *
 kquay_pool_take(struct kquay *q)
 {
 	struct kquay_conn *c;
+	uint32_t slot = q->free;
 	uint64_t id;
-	uint32_t slot;
 
-	if (q->free != 0) {
-		slot = q->free - 1;
+	if (slot != 0) {
 		c = kquay_pool_at(q, slot);
 		q->free = c->next;
 		id = c->id;
-		memset(c, 0, q->stride);
+		memset(c, 0, sizeof(*c));
+		if (q->udata != NULL)
+			memset(q->udata + slot * q->udata_stride, 0,
+			    q->udata_stride);
 	} else {
 		if (q->used == q->conf.maxconn)
 			return NULL;
-		slot = q->used++;
+		slot = ++q->used;
 		c = kquay_pool_at(q, slot);
-		id = GENERATION | (slot + 1);
+		id = GENERATION | slot;
 	}
 	c->id = id;
-	c->q = q;
 	q->live[slot / 64] |= (uint64_t)1 << (slot % 64);
 	q->nconn++;
 	if (q->nconn > q->stat.peak)
@@ -92,20 +108,29 @@ kquay_pool_take(struct kquay *q)
 	return c;
 }
 
+/* c has ended: kquay_next() must not find it any more. */
+void
+kquay_pool_ended(struct kquay_conn *c)
+{
+	uint32_t slot = kquay_pool_link(c);
+
+	kquay_pool_loop(c)->live[slot / 64] &= ~((uint64_t)1 << (slot % 64));
+}
+
 /* Give a slot back. */
 void
 kquay_pool_give(struct kquay_conn *c)
 {
-	struct kquay *q = c->q;
-	uint32_t slot = kquay_pool_link(c) - 1;
+	struct kquay *q = kquay_pool_loop(c);
+	uint32_t slot = kquay_pool_link(c);
 
 	if (c->flags & C_COUNTED)
 		uncount(c);
-	q->live[slot / 64] &= ~((uint64_t)1 << (slot % 64));
+	kquay_pool_ended(c);
 	c->state = CONN_FREE;
 	c->id += GENERATION;
 	c->next = q->free;
-	q->free = slot + 1;
+	q->free = slot;
 	q->nconn--;
 }
 
@@ -118,7 +143,7 @@ kquay_pool_tagged(struct kquay *q, uintptr_t tag)
 
 	if (slot == 0 || slot > q->used)
 		return NULL;
-	c = kquay_pool_at(q, slot - 1);
+	c = kquay_pool_at(q, slot);
 	if ((uintptr_t)c->id != tag || c->state == CONN_FREE ||
 	    c->state == CONN_DEAD)
 		return NULL;
@@ -137,19 +162,41 @@ kquay_find(struct kquay *q, uint64_t id)
 struct kquay_conn *
 kquay_next(struct kquay *q, const struct kquay_conn *c)
 {
-	uint32_t slot = c == NULL ? 0 : kquay_pool_link(c);
-	uint32_t word = slot / 64, words = (q->used + 63) / 64;
+	uint32_t slot = c == NULL ? 1 : kquay_pool_link(c) + 1;
+	uint32_t word = slot / 64, last = q->used / 64;
 	uint64_t map;
 
-	if (word >= words)
+	if (word > last)
 		return NULL;
 	map = q->live[word] & (~(uint64_t)0 << (slot % 64));
 	while (map == 0) {
-		if (++word == words)
+		if (word == last)
 			return NULL;
-		map = q->live[word];
+		map = q->live[++word];
 	}
 	return kquay_pool_at(q, word * 64 + (uint32_t)__builtin_ctzll(map));
+}
+
+void *
+kquay_udata(struct kquay_conn *c)
+{
+	const struct kquay *q = kquay_pool_loop(c);
+
+	return q->udata == NULL ?
+	    NULL :
+	    q->udata + kquay_pool_link(c) * q->udata_stride;
+}
+
+struct kquay *
+kquay_of(const struct kquay_conn *c)
+{
+	return kquay_pool_loop(c);
+}
+
+uint64_t
+kquay_id(const struct kquay_conn *c)
+{
+	return c->id;
 }
 
 /* Whether this address has as many connections as it may. */
@@ -161,8 +208,8 @@ kquay_pool_crowded(struct kquay *q, const struct sockaddr *sa)
 
 	if (q->addrs == NULL || (chain = chain_of(q, sa)) == NULL)
 		return 0;
-	for (link = *chain; link != 0; link = o->addr_next) {
-		o = kquay_pool_at(q, link - 1);
+	for (link = *chain; link != 0; link = q->addr_next[link]) {
+		o = kquay_pool_at(q, link);
 		if (same_address(&o->peer.sa, sa) && ++n >= q->conf.maxperaddr)
 			return 1;
 	}
@@ -173,12 +220,12 @@ kquay_pool_crowded(struct kquay *q, const struct sockaddr *sa)
 void
 kquay_pool_count(struct kquay_conn *c)
 {
-	struct kquay *q = c->q;
+	struct kquay *q = kquay_pool_loop(c);
 	uint32_t *chain;
 
 	if (q->addrs == NULL || (chain = chain_of(q, &c->peer.sa)) == NULL)
 		return;
-	c->addr_next = *chain;
+	q->addr_next[kquay_pool_link(c)] = *chain;
 	*chain = kquay_pool_link(c);
 	c->flags |= C_COUNTED;
 }
@@ -186,12 +233,13 @@ kquay_pool_count(struct kquay_conn *c)
 static void
 uncount(struct kquay_conn *c)
 {
+	struct kquay *q = kquay_pool_loop(c);
 	uint32_t *link;
 
-	link = chain_of(c->q, &c->peer.sa);
+	link = chain_of(q, &c->peer.sa);
 	while (*link != kquay_pool_link(c))
-		link = &kquay_pool_at(c->q, *link - 1)->addr_next;
-	*link = c->addr_next;
+		link = &q->addr_next[*link];
+	*link = q->addr_next[*link];
 	c->flags &= ~C_COUNTED;
 }
 

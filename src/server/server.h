@@ -36,7 +36,8 @@ enum {
 	NEVENTS = 128,        /* of one batch; also room for changes, so that
 	                         every change that fails has an entry */
 	TICK_MS = 16,         /* grain of all time limits */
-	REST_MS = 100         /* listeners rest when accept finds no memory */
+	REST_MS = 100,        /* listeners rest when accept finds no memory */
+	LINGERS = 16          /* how often a peer that reads gets linger anew */
 };
 
 /* -- the connection */
@@ -51,19 +52,22 @@ enum conn_state {
 };
 
 enum conn_flag {
-	C_SOCKET = 0x001,   /* fd is a socket */
-	C_FRESH = 0x002,    /* no byte has come yet */
-	C_SENT = 0x004,     /* a byte has been sent */
-	C_EOF = 0x008,      /* the peer's end has been seen */
-	C_PAUSED = 0x010,   /* the service does not want input */
-	C_CHOKED = 0x020,   /* output is over outhi */
-	C_STARVED = 0x040,  /* the kernel has no memory: retry by the wheel */
-	C_READY = 0x080,    /* on the loop's list of the ready */
-	C_ADDED = 0x100,    /* the READ knote exists */
-	C_READ = 0x200,     /* and is enabled */
-	C_WRITE = 0x400,    /* the WRITE knote exists */
-	C_COUNTED = 0x800, /* in the table of peer addresses */
-	C_RESET = 0x1000,  /* close with a reset */
+	C_SOCKET = 0x0001,  /* fd is a socket */
+	C_FRESH = 0x0002,   /* no byte has come yet */
+	C_SENT = 0x0004,    /* a byte has been sent */
+	C_EOF = 0x0008,     /* the peer's end has been seen */
+	C_PAUSED = 0x0010,  /* the service does not want input */
+	C_CHOKED = 0x0020,  /* output is over outhi */
+	C_STARVED = 0x0040, /* the kernel has no memory: retry by the wheel */
+	C_READY = 0x0080,   /* on the loop's list of the ready */
+	C_ADDED = 0x0100,   /* the READ knote exists */
+	C_READ = 0x0200,    /* and is enabled */
+	C_WRITE = 0x0400,   /* the WRITE knote exists */
+	C_COUNTED = 0x0800, /* in the table of peer addresses */
+	C_RESET = 0x1000,   /* close with a reset */
+	C_KEPT = 0x2000,    /* input is kept (more->in) */
+	C_QUEUED = 0x4000,  /* output is queued (more->out) */
+	C_LIMITS = 0x8000,  /* it has limits of its own (more->idle, life) */
 	C_BLOCKED = C_PAUSED | C_CHOKED
 };
 
@@ -88,35 +92,45 @@ union peer_addr {
 };
 
 /*
- * One slot: a cache line that every event touches, and one for the rest.
- * Links are slot numbers + 1, 0 is none.  Times are ticks.
+ * A connection: the one cache line that an event touches.  Links are slot
+ * numbers, from 1; 0 is none.  Slot 0 is no connection and knows the loop.
+ * Times are ticks.
  */
 struct kquay_conn {
-	uint64_t id; /* generation << 24 | slot + 1 */
-	struct kquay *q;
-	const struct kquay_ops *ops;
-	struct chunk *out; /* tail of the ring; NULL if empty */
-	struct kept *in;   /* NULL if nothing is kept */
+	uint64_t id; /* generation << 24 | slot */
+	union {
+		const struct kquay_ops *ops;
+		struct kquay *loop; /* of slot 0 */
+	};
 	int fd;
-	uint32_t outlen; /* bytes in the ring */
-	uint32_t active; /* when a byte went either way */
-	uint16_t flags;  /* enum conn_flag */
-	uint8_t state;   /* enum conn_state */
-	uint8_t why;     /* enum kquay_why, once closing */
-	uint32_t next;   /* list of the free, or of the dead */
-
-	uint32_t born;       /* opened; once closing, when that began */
-	uint32_t idle, life; /* limits; 0 is never */
-	uint32_t err;        /* errno of KQUAY_ERROR */
-	uint32_t wheel_next, wheel_prev;
-	uint32_t wheel_slot; /* number + 1, 0 is none */
-	uint32_t ready_next;
-	uint32_t addr_next; /* chain in the table of peer addresses */
-	uint32_t changed;   /* the change list that names it (q->list) */
+	union {
+		uint32_t active; /* when a byte went either way */
+		uint32_t next;   /* list of the free, or of the dead */
+	};
+	uint16_t flags;       /* enum conn_flag */
+	unsigned state : 4;   /* enum conn_state */
+	unsigned why : 4;     /* enum kquay_why, once closing */
+	unsigned changed : 8; /* the change list that names it, see there */
+	uint32_t born;        /* opened; once closing, when that began */
+	uint32_t wheel_next;
 	union peer_addr peer;
 } __attribute__((__aligned__(64)));
 
-_Static_assert(sizeof(struct kquay_conn) == 128, "an idle connection is 128 B");
+_Static_assert(sizeof(struct kquay_conn) == 64, "one cache line");
+
+/*
+ * What only a busy connection has, in a table of its own: where none was
+ * written, there is no memory either.
+ */
+struct more {
+	struct chunk *out;   /* tail of the ring; NULL if empty */
+	struct kept *in;     /* NULL if nothing is kept */
+	uint32_t outlen;     /* bytes in the ring */
+	uint32_t unsent;     /* bytes in the kernel, as of the last look */
+	uint32_t idle, life; /* limits, if C_LIMITS; 0 is never */
+	uint32_t err;        /* errno of KQUAY_ERROR */
+	uint32_t ready_next;
+};
 
 /* -- the loop */
 
@@ -130,12 +144,12 @@ enum tag {
 
 struct listener {
 	STAILQ_ENTRY(listener) next;
-	int fd;     /* -1 once the loop is stopping */
-	int burst;  /* callers to take at the next event */
+	int fd;        /* -1 once the loop is stopping */
+	int burst;     /* callers to take at the next event */
 	uint64_t last; /* batch of the event before */
-	char *text; /* for kquay_listening() */
-	char *path; /* UNIX socket that we made, or NULL */
-	dev_t dev;  /* its file, and who made it */
+	char *text;    /* for kquay_listening() */
+	char *path;    /* UNIX socket that we made, or NULL */
+	dev_t dev;     /* its file, and who made it */
 	ino_t ino;
 	pid_t pid;
 };
@@ -159,16 +173,21 @@ struct post {
 };
 STAILQ_HEAD(post_list, post);
 
+#define LEVEL_BITS 6
 #define WHEEL_LEVELS 5
-#define WHEEL_SLOTS 64
-#define WHEEL_FIRING (WHEEL_LEVELS * WHEEL_SLOTS) /* the list being worked on  \
-	                                           */
+#define WHEEL_SLOTS (1 << LEVEL_BITS)
+#define WHEEL_MAX (((uint32_t)1 << (WHEEL_LEVELS * LEVEL_BITS)) - 1)
+#define WHEEL_FIRING (WHEEL_LEVELS * WHEEL_SLOTS) /* the list in hand */
+#define WHEEL_FIRST ((uint32_t)1 << 31)
 
 struct wheel {
 	uint32_t now;               /* tick up to which it has turned */
 	uint32_t count;             /* connections on it */
 	uint64_t map[WHEEL_LEVELS]; /* slots in use */
 	uint32_t head[WHEEL_FIRING + 1];
+	/* Of each connection, the one before it; of the first WHEEL_FIRST and
+	   the wheel's slot; of one that is not on the wheel 0. */
+	uint32_t *prev;
 };
 
 struct peer_text {
@@ -181,6 +200,7 @@ struct kquay {
 	int reserve;     /* descriptor to give up for a refusal */
 	uint8_t running; /* in kquay_step() */
 	uint8_t stopping;
+	uint8_t last_call; /* callers that wait are let in before the end */
 	uint8_t full;    /* listeners are off until a slot is free */
 	uint8_t resting; /* listeners are off until rest_end, or one is */
 	uint8_t signals; /* holds the process's dispositions */
@@ -188,7 +208,7 @@ struct kquay {
 	uint32_t eager_turn;
 	uint32_t rest_end; /* tick */
 	uint32_t tick;     /* now, as of the last look at the clock */
-	uint32_t phase; /* ms since it began */
+	uint32_t phase;    /* ms since it began */
 	int64_t epoch;     /* ms at which ticks began */
 
 	struct kquay_sys sys;
@@ -197,16 +217,20 @@ struct kquay {
 	char *refusal; /* our copy */
 	size_t refusal_len;
 	uint32_t idle, life, handshake, linger; /* conf's, as ticks */
+	uint32_t linger_max;
 
-	/* pool.c */
-	char *slots; /* aligned; within slots_mem */
+	/* pool.c; tables by slot number */
+	struct kquay_conn *slots; /* aligned; within slots_mem */
 	void *slots_mem;
-	size_t stride;   /* bytes from slot to slot */
+	struct more *more;
+	char *udata;
+	size_t udata_stride;
 	uint64_t *live;  /* a bit for each slot that has not ended */
-	uint32_t used;   /* slots that were ever taken */
-	uint32_t free;   /* first of the free below used */
+	uint32_t used;   /* the highest slot that was ever taken */
+	uint32_t free;   /* first of the free up to that */
 	uint32_t nconn;  /* slots taken now */
 	uint32_t *addrs; /* heads of the chains of peer addresses */
+	uint32_t *addr_next;
 	uint32_t addrs_mask;
 	uint64_t addrs_seed[2];
 
@@ -253,15 +277,16 @@ void kquay_loop_clock(struct kquay *q);
 int kquay_pool_init(struct kquay *q);
 void kquay_pool_fini(struct kquay *q);
 struct kquay_conn *kquay_pool_take(struct kquay *q);
+void kquay_pool_ended(struct kquay_conn *c);
 void kquay_pool_give(struct kquay_conn *c);
 struct kquay_conn *kquay_pool_tagged(struct kquay *q, uintptr_t tag);
 int kquay_pool_crowded(struct kquay *q, const struct sockaddr *sa);
 void kquay_pool_count(struct kquay_conn *c);
 
 static inline struct kquay_conn *
-kquay_pool_at(const struct kquay *loop, uint32_t slot)
+kquay_pool_at(const struct kquay *loop, uint32_t link)
 {
-	return (struct kquay_conn *)(void *)(loop->slots + slot * loop->stride);
+	return loop->slots + link;
 }
 
 static inline int
@@ -276,6 +301,18 @@ kquay_pool_link(const struct kquay_conn *c)
 	return (uint32_t)(c->id & 0xffffff);
 }
 
+static inline struct kquay *
+kquay_pool_loop(const struct kquay_conn *c)
+{
+	return (c - kquay_pool_link(c))->loop;
+}
+
+static inline struct more *
+kquay_pool_more(const struct kquay_conn *c)
+{
+	return kquay_pool_loop(c)->more + kquay_pool_link(c);
+}
+
 /* conn.c */
 struct kquay_conn *kquay_conn_new(struct kquay *q, int fd,
     const struct sockaddr *sa, socklen_t salen);
@@ -286,7 +323,6 @@ void kquay_conn_hangup(struct kquay_conn *c, enum kquay_why why);
 void kquay_conn_end(struct kquay_conn *c, enum kquay_why why, int err);
 void kquay_conn_expire(struct kquay_conn *c);
 void kquay_conn_starve(struct kquay_conn *c);
-void kquay_conn_flushed(struct kquay_conn *c);
 void kquay_conn_wake(struct kquay_conn *c);
 void kquay_conn_resume(struct kquay *q);
 void kquay_conn_reap(struct kquay *q);
@@ -307,6 +343,7 @@ struct listener *kquay_listener_new(struct kquay *q, int fd, const char *text);
 void kquay_listener_undo(struct kquay *q, struct listener *last);
 void kquay_listen_event(struct kquay *q, const struct kevent *ev);
 void kquay_listen_resume(struct kquay *q);
+void kquay_listen_last(struct kquay *q);
 void kquay_listen_close(struct kquay *q);
 void kquay_listen_fini(struct kquay *q);
 
@@ -324,6 +361,9 @@ void kquay_addr_text(const struct sockaddr *sa, socklen_t salen, char *buf,
 uint32_t kquay_wheel_ticks(int ms);
 uint32_t kquay_wheel_now(struct kquay *q);
 void kquay_wheel_set(struct kquay_conn *c);
+void kquay_wheel_limits(const struct kquay_conn *c, uint32_t *idle,
+    uint32_t *life);
+int kquay_wheel_has(const struct kquay_conn *c);
 void kquay_wheel_clear(struct kquay_conn *c);
 void kquay_wheel_turn(struct kquay *q);
 int kquay_wheel_due(const struct kquay *q, uint32_t *tick);

@@ -15,8 +15,6 @@
  */
 #include "server.h"
 
-#define LEVEL_BITS 6
-
 static int deadline(const struct kquay_conn *c, uint32_t *tick);
 static void earliest(uint32_t *best, int *have, uint32_t tick);
 static void put(struct kquay *q, struct kquay_conn *c, uint32_t tick);
@@ -31,11 +29,30 @@ kquay_wheel_ticks(int ms)
 	    (uint32_t)((ms + (int64_t)TICK_MS - 1) / TICK_MS) + (ms == 0);
 }
 
+/* The limits of an open connection; 0 is never. */
+void
+kquay_wheel_limits(const struct kquay_conn *c, uint32_t *idle, uint32_t *life)
+{
+	const struct kquay *q = kquay_pool_loop(c);
+	const struct more *more = kquay_pool_more(c);
+	int own = c->flags & C_LIMITS;
+
+	*idle = own ? more->idle : q->idle;
+	*life = own ? more->life : q->life;
+}
+
+/* Whether c is on the wheel. */
+int
+kquay_wheel_has(const struct kquay_conn *c)
+{
+	return kquay_pool_loop(c)->wheel.prev[kquay_pool_link(c)] != 0;
+}
+
 /* Put c on the wheel if it has a limit, or move it to an earlier slot. */
 void
 kquay_wheel_set(struct kquay_conn *c)
 {
-	struct kquay *q = c->q;
+	struct kquay *q = kquay_pool_loop(c);
 	uint32_t tick;
 
 	kquay_wheel_clear(c);
@@ -59,23 +76,25 @@ kquay_wheel_now(struct kquay *q)
 void
 kquay_wheel_clear(struct kquay_conn *c)
 {
-	struct kquay *q = c->q;
+	struct kquay *q = kquay_pool_loop(c);
+	uint32_t link = kquay_pool_link(c), prev, next = c->wheel_next;
 	struct wheel *w = &q->wheel;
 	unsigned slot;
 
-	if (c->wheel_slot == 0)
+	if (w->count == 0 || (prev = w->prev[link]) == 0)
 		return;
-	slot = c->wheel_slot - 1;
-	if (c->wheel_next != 0)
-		kquay_pool_at(q, c->wheel_next - 1)->wheel_prev = c->wheel_prev;
-	if (c->wheel_prev != 0)
-		kquay_pool_at(q, c->wheel_prev - 1)->wheel_next = c->wheel_next;
-	else
-		w->head[slot] = c->wheel_next;
-	if (w->head[slot] == 0 && slot != WHEEL_FIRING)
-		w->map[slot / WHEEL_SLOTS] &=
-		    ~((uint64_t)1 << (slot % WHEEL_SLOTS));
-	c->wheel_slot = c->wheel_next = c->wheel_prev = 0;
+	if (next != 0)
+		w->prev[next] = prev;
+	if (!(prev & WHEEL_FIRST))
+		kquay_pool_at(q, prev)->wheel_next = next;
+	else {
+		slot = prev & ~WHEEL_FIRST;
+		w->head[slot] = next;
+		if (next == 0 && slot != WHEEL_FIRING)
+			w->map[slot / WHEEL_SLOTS] &=
+			    ~((uint64_t)1 << (slot % WHEEL_SLOTS));
+	}
+	w->prev[link] = c->wheel_next = 0;
 	w->count--;
 }
 
@@ -143,19 +162,16 @@ put(struct kquay *q, struct kquay_conn *c, uint32_t tick)
 	for (level = 0; level < WHEEL_LEVELS - 1; level++)
 		if (diff < (uint32_t)1 << ((level + 1) * LEVEL_BITS))
 			break;
-	if (diff >= (uint32_t)1 << (WHEEL_LEVELS * LEVEL_BITS))
-		tick =
-		    w->now + ((uint32_t)1 << (WHEEL_LEVELS * LEVEL_BITS)) - 1;
+	if (diff > WHEEL_MAX)
+		tick = w->now + WHEEL_MAX;
 	slot = (tick >> (level * LEVEL_BITS)) % WHEEL_SLOTS;
 	w->map[level] |= (uint64_t)1 << slot;
 	slot += level * WHEEL_SLOTS;
 
-	c->wheel_slot = slot + 1;
-	c->wheel_prev = 0;
 	c->wheel_next = w->head[slot];
 	if (c->wheel_next != 0)
-		kquay_pool_at(q, c->wheel_next - 1)->wheel_prev =
-		    kquay_pool_link(c);
+		w->prev[c->wheel_next] = kquay_pool_link(c);
+	w->prev[kquay_pool_link(c)] = WHEEL_FIRST | slot;
 	w->head[slot] = kquay_pool_link(c);
 	w->count++;
 }
@@ -168,15 +184,14 @@ turn_slot(struct kquay *q, unsigned slot)
 	struct kquay_conn *c;
 	uint32_t link, tick;
 
-	w->head[WHEEL_FIRING] = w->head[slot];
+	if ((link = w->head[slot]) == 0)
+		return;
+	w->head[WHEEL_FIRING] = link;
+	w->prev[link] = WHEEL_FIRST | WHEEL_FIRING;
 	w->head[slot] = 0;
 	w->map[slot / WHEEL_SLOTS] &= ~((uint64_t)1 << (slot % WHEEL_SLOTS));
-	for (link = w->head[WHEEL_FIRING]; link != 0; link = c->wheel_next) {
-		c = kquay_pool_at(q, link - 1);
-		c->wheel_slot = WHEEL_FIRING + 1;
-	}
 	while ((link = w->head[WHEEL_FIRING]) != 0) {
-		c = kquay_pool_at(q, link - 1);
+		c = kquay_pool_at(q, link);
 		kquay_wheel_clear(c);
 		if (!deadline(c, &tick))
 			continue;
@@ -199,20 +214,26 @@ earliest(uint32_t *best, int *have, uint32_t tick)
 static int
 deadline(const struct kquay_conn *c, uint32_t *tick)
 {
-	const struct kquay *q = c->q;
+	const struct kquay *q = kquay_pool_loop(c);
+	uint32_t from, idle, life;
 	int have = 0;
 
 	if (c->flags & C_STARVED)
 		earliest(tick, &have, q->tick + 1);
 	if (c->state == CONN_FLUSH || c->state == CONN_LINGER) {
-		if (q->linger != 0)
-			earliest(tick, &have, c->born + q->linger + 1);
+		if (q->linger != 0) {
+			from = (int32_t)(c->active - c->born) > 0 ? c->active :
+								    c->born;
+			earliest(tick, &have, from + q->linger + 1);
+			earliest(tick, &have, c->born + q->linger_max + 1);
+		}
 		return have;
 	}
-	if (c->idle != 0)
-		earliest(tick, &have, c->active + c->idle + 1);
-	if (c->life != 0)
-		earliest(tick, &have, c->born + c->life + 1);
+	kquay_wheel_limits(c, &idle, &life);
+	if (idle != 0)
+		earliest(tick, &have, c->active + idle + 1);
+	if (life != 0)
+		earliest(tick, &have, c->born + life + 1);
 	if ((c->flags & C_FRESH) && q->handshake != 0)
 		earliest(tick, &have, c->born + q->handshake + 1);
 	return have;

@@ -30,7 +30,9 @@ void	kit_on_close(struct kquay_conn *c, enum kquay_why why);
 
 /* A peer connected to the listener, non-blocking. */
 int	kit_connect(void);
-/* The same, once the loop has accepted it as its n-th connection so far. */
+/* A peer connected to a UNIX socket, non-blocking; -1 with errno. */
+int	kit_connect_unix(const char *path);
+/* As kit_connect(), once the loop has accepted it as its n-th connection so far. */
 int	kit_join(void);
 
 /* The one connection of the loop. */

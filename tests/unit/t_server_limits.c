@@ -125,11 +125,101 @@ START_TEST(linger_ends_a_close_that_nobody_reads)
 	kit_start(&ops, &conf);
 	fd = kit_join();
 	ck_assert_int_eq(kquay_write(kit_conn(), flood, sizeof(flood)), 0);
+	kit_settle(); /* what moves once more counts as read */
 	kquay_close(kit_conn());
 	ck_assert(!over_at(from, 1999));
 	ck_assert(over_at(from, 2032));
 	ck_assert_int_eq(kit_closed.why, KQUAY_DONE);
 	ck_assert_uint_gt(kit_closed.pending, 0);
+	kit_expect_reset(fd);
+	kit_stop();
+}
+END_TEST
+
+/* Read about n bytes, as soon as some are there. */
+static size_t
+take(int fd, size_t n)
+{
+	static char sink[1 << 20];
+	ssize_t got = -1;
+
+	ck_assert_uint_le(n, sizeof(sink));
+	UNTIL((got = recv(fd, sink, n, 0)) != -1 || errno != EAGAIN);
+	ck_assert_int_ge(got, 0);
+	return (size_t)got;
+}
+
+/* A reader that is slow gets it all, though it takes many times linger. */
+static void
+slow_reader(size_t len, const char *unread)
+{
+	static const struct kquay_ops ops = { .close = kit_on_close };
+	struct kquay_conf conf = { .maxconn = 8,
+		.outmax = sizeof(flood),
+		.linger = 2000,
+		.sys = &clockwork };
+	int64_t from = kit_clock;
+	size_t got = 0, n;
+	int fd;
+
+	kit_start(&ops, &conf);
+	fd = kit_join();
+	ck_assert_int_eq(kquay_write(kit_conn(), flood, len), 0);
+	if (unread != NULL) {
+		UNTIL(kquay_pending(kit_conn()) == 0);
+		kit_send(fd, unread);
+	}
+	kquay_close(kit_conn());
+	kit_settle();
+	while ((n = take(fd, len / 10)) > 0) {
+		got += n;
+		if (kit_clock - from < 25000)
+			kit_clock += 1500;
+		kit_settle();
+	}
+	ck_assert_uint_eq(got, len);
+	ck_assert_int_ge(kit_clock - from, 3 * 2000);
+	close(fd);
+	UNTIL(kit_closed.n == 1);
+	ck_assert_int_eq(kit_closed.why, KQUAY_DONE);
+	kit_stop();
+}
+
+START_TEST(a_slow_reader_gets_it_all)
+{
+	slow_reader(8 << 20, NULL);
+}
+END_TEST
+
+/* All of it is the kernel's, and the peer would be reset by a close. */
+START_TEST(a_slow_reader_gets_what_the_kernel_has)
+{
+	slow_reader(1 << 20, "unread");
+}
+END_TEST
+
+/* Less at a time the kernel does not tell: windows open in steps. */
+START_TEST(a_reader_that_is_too_slow_is_reset)
+{
+	static const struct kquay_ops ops = { .close = kit_on_close };
+	struct kquay_conf conf = { .maxconn = 8,
+		.outmax = sizeof(flood),
+		.linger = 2000,
+		.sys = &clockwork };
+	int64_t from = kit_clock;
+	int fd;
+
+	kit_start(&ops, &conf);
+	fd = kit_join();
+	ck_assert_int_eq(kquay_write(kit_conn(), flood, sizeof(flood)), 0);
+	kquay_close(kit_conn());
+	while (kit_closed.n == 0 && kit_clock < from + 100000) {
+		take(fd, 800 * 1024);
+		kit_clock += 1000;
+		kit_settle();
+	}
+	ck_assert_int_ge(kit_clock - from, 16 * 2000);
+	ck_assert_int_le(kit_clock - from, 16 * 2000 + 1000);
 	kit_expect_reset(fd);
 	kit_stop();
 }
@@ -407,6 +497,9 @@ static const TTest **const tests[] = {
 	&life_is_not_prolonged_by_bytes,
 	&handshake_ends_with_the_first_byte,
 	&linger_ends_a_close_that_nobody_reads,
+	&a_slow_reader_gets_it_all,
+	&a_slow_reader_gets_what_the_kernel_has,
+	&a_reader_that_is_too_slow_is_reset,
 	&timeout_overrides_for_one,
 	&due_tells_the_next_limit,
 	&output_over_outmax_ends_it_as_slow,

@@ -29,25 +29,6 @@ greet(struct kquay_conn *c)
 static const struct kquay_ops greeter = { .open = greet,
 	.close = kit_on_close };
 
-static int
-connect_to(const char *path)
-{
-	struct sockaddr_un sun = { .sun_family = AF_UNIX };
-	int fd, saved;
-
-	strcpy(sun.sun_path, path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	ck_assert_int_ne(fd, -1);
-	if (connect(fd, (void *)&sun, sizeof(sun)) == -1) {
-		saved = errno;
-		close(fd);
-		errno = saved;
-		return -1;
-	}
-	ck_assert_int_eq(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
-	return fd;
-}
-
 static bool
 has_ipv6(void)
 {
@@ -203,7 +184,7 @@ START_TEST(unix_socket_has_mode_peer_and_end)
 	ck_assert_uint_eq(st.st_mode & 07777, 0622);
 	sprintf(want, "unix:%s", path);
 	ck_assert_str_eq(kquay_listening(q, 1), want);
-	fd = connect_to(path);
+	fd = kit_connect_unix(path);
 	sprintf(want, "welcome unix:%d/%d\n", (int)getuid(), (int)getpid());
 	kit_expect(fd, want);
 	kit_stop();
@@ -226,7 +207,7 @@ START_TEST(a_live_unix_socket_is_not_stolen)
 	sprintf(want, "unix:%s: %s", path, strerror(EADDRINUSE));
 	ck_assert_str_eq(kquay_error(other), want);
 	kquay_free(other);
-	kit_expect(connect_to(path), "welcome unix:");
+	kit_expect(kit_connect_unix(path), "welcome unix:");
 	kit_stop();
 }
 END_TEST
@@ -242,7 +223,7 @@ leave_dead(const char *path)
 	ck_assert_int_eq(bind(fd, (void *)&sun, sizeof(sun)), 0);
 	ck_assert_int_eq(listen(fd, 1), 0);
 	close(fd);
-	ck_assert_int_eq(connect_to(path), -1);
+	ck_assert_int_eq(kit_connect_unix(path), -1);
 	ck_assert_int_eq(errno, ECONNREFUSED);
 }
 
@@ -253,7 +234,7 @@ START_TEST(a_dead_unix_socket_is_replaced)
 	leave_dead(path);
 	kit_start(&greeter, NULL);
 	ck_assert_int_eq(kquay_listen_unix(q, path, 0600), 1);
-	kit_expect(connect_to(path), "welcome unix:");
+	kit_expect(kit_connect_unix(path), "welcome unix:");
 	kit_stop();
 }
 END_TEST
@@ -293,7 +274,7 @@ START_TEST(two_that_find_it_dead_are_not_both_served)
 		ck_assert_int_eq(read(up[0], &byte, 1), 1);
 		winners += byte;
 	}
-	ck_assert_int_ne(connect_to(path), -1);
+	ck_assert_int_ne(kit_connect_unix(path), -1);
 	for (i = 0; i < N; i++) {
 		ck_assert_int_eq(kill(pid[i], SIGKILL), 0);
 		ck_assert_int_eq(waitpid(pid[i], &status, 0), pid[i]);

@@ -79,6 +79,7 @@ START_TEST(sigterm_flushes_and_ends)
 END_TEST
 
 static char flood[32 << 20];
+static int refused;
 
 START_TEST(a_second_signal_aborts)
 {
@@ -102,6 +103,118 @@ START_TEST(a_second_signal_aborts)
 	ck_assert_int_eq(kit_closed.n, 1);
 	ck_assert_int_eq(kit_closed.why, KQUAY_SHUTDOWN);
 	kit_expect_reset(fd);
+	kit_stop();
+}
+END_TEST
+
+static void
+answer(struct kquay_conn *c, char *line, size_t len)
+{
+	(void)len;
+	kquay_printf(c, "%s!\n", line);
+}
+
+static void
+count_refused(struct kquay *loop, const struct sockaddr *sa, socklen_t salen)
+{
+	(void)loop;
+	(void)sa;
+	(void)salen;
+	refused++;
+}
+
+enum { SLOTS = 4, WAITING = 100 };
+
+/* Some wait when the loop is stopped with so many slots taken. */
+static void
+last_call(int nslow, int flags)
+{
+	static const struct kquay_ops ops = { .line = answer,
+		.close = kit_on_close,
+		.refused = count_refused };
+	struct kquay_conf conf = { .maxconn = SLOTS,
+		.outmax = sizeof(flood),
+		.linger = -1,
+		.refusal = "no room\n",
+		.flags = flags };
+	const char *path = kit_path("s");
+	int slow[SLOTS], fd[WAITING], i;
+	struct kquay_conn *c;
+
+	refused = 0;
+	kit_start(&ops, &conf);
+	ck_assert_int_eq(kquay_listen_unix(q, path, 0600), 1);
+	for (i = 0; i < nslow; i++) {
+		slow[i] = kit_join();
+		KQUAY_FOREACH(c, q)
+			if (kquay_pending(c) == 0)
+				kquay_write(c, flood, sizeof(flood));
+		kit_send(slow[i], "x\n");
+		kit_settle();
+	}
+	for (i = 0; i < WAITING; i++) {
+		fd[i] = i % 2 ? kit_connect() : kit_connect_unix(path);
+		kit_send(fd[i], "hello\n");
+	}
+	kquay_stop(q);
+	ck_assert_int_eq(kquay_due(q), 0);
+	for (i = 0; i < WAITING; i++) {
+		kit_expect_end(fd[i],
+		    nslow == SLOTS ? "no room\n" : "hello!\n");
+		close(fd[i]);
+	}
+	ck_assert_int_eq(refused, nslow == SLOTS ? WAITING : 0);
+	ck_assert_int_eq(access(path, F_OK), -1);
+	ck_assert_int_eq(kquay_done(q), nslow == 0);
+	kquay_stop(q);
+	ck_assert_int_eq(kquay_run(q), 0);
+	for (i = 0; i < nslow; i++)
+		close(slow[i]);
+	kit_stop();
+}
+
+/* Who has connected before the end is served or refused, and never reset. */
+START_TEST(who_waits_at_the_end_is_let_in)
+{
+	last_call(0, 0);
+	last_call(1, 0);
+	last_call(SLOTS, 0);
+	last_call(1, KQUAY_FULLWAIT);
+	last_call(SLOTS, KQUAY_FULLWAIT);
+}
+END_TEST
+
+/* The last call may find that there is none, and be ended by a callback. */
+static int
+stop_again(struct kquay_conn *c)
+{
+	kquay_stop(kquay_of(c));
+	kquay_stop(kquay_of(c));
+	return 0;
+}
+
+START_TEST(stop_during_the_last_call)
+{
+	static const struct kquay_ops ops = { .open = stop_again,
+		.close = kit_on_close };
+	int fd[3], i;
+
+	kit_start(&ops, NULL);
+	kquay_stop(q);
+	for (i = 0; i < 3; i++)
+		fd[i] = kit_connect();
+	ck_assert_int_eq(kquay_run(q), 0);
+	ck_assert_int_eq(kit_closed.n, 1);
+	ck_assert_int_eq(kit_closed.why, KQUAY_SHUTDOWN);
+	for (i = 0; i < 3; i++) {
+		kit_expect_reset(fd[i]);
+		close(fd[i]);
+	}
+	kit_stop();
+
+	kit_start(&ops, NULL);
+	kquay_stop(q);
+	ck_assert_int_eq(kquay_run(q), 0);
 	kit_stop();
 }
 END_TEST
@@ -508,6 +621,8 @@ END_TEST
 static const TTest **const tests[] = {
 	&sigterm_flushes_and_ends,
 	&a_second_signal_aborts,
+	&who_waits_at_the_end_is_let_in,
+	&stop_during_the_last_call,
 	&dispositions_are_put_back,
 	&nosignal_leaves_them_alone,
 	&stop_from_a_callback,

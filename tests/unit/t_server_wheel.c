@@ -102,19 +102,19 @@ START_TEST(activity_leaves_the_wheel_alone)
 		.idle = 60000,
 		.sys = &clockwork };
 	struct kquay_conn *c;
-	uint32_t slot;
+	uint32_t place;
 	int fd, i;
 
 	kit_start(&ops, &conf);
 	fd = kit_join();
 	c = kit_conn();
-	slot = c->wheel_slot;
-	ck_assert_uint_ne(slot, 0);
+	place = q->wheel.prev[kquay_pool_link(c)];
+	ck_assert_uint_ne(place, 0);
 	for (i = 0; i < 100; i++) {
 		kit_clock += 7;
 		kit_send(fd, "x");
 		ck_assert_int_eq(kquay_step(q, 1000), 1);
-		ck_assert_uint_eq(c->wheel_slot, slot);
+		ck_assert_uint_eq(q->wheel.prev[kquay_pool_link(c)], place);
 		ck_assert_uint_eq(c->active, q->tick);
 	}
 	ck_assert_uint_eq(q->wheel.count, 1);
