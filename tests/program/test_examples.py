@@ -52,13 +52,6 @@ def listening(pid):
     return found
 
 
-def unix_listens(path):
-    """bind() makes the file, but only listen() lets anybody in."""
-    with open("/proc/net/unix", encoding="ascii") as f:
-        return any(line.endswith(f" {path}\n") and
-                   line.split()[3] == "00010000" for line in f)
-
-
 class Client:
     def __init__(self, family, address):
         self.s = socket.socket(family, socket.SOCK_STREAM)
@@ -95,6 +88,14 @@ class Client:
         self.s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
                           b"\1\0\0\0\0\0\0\0")
         self.s.close()
+
+
+def unix_client(path):
+    """None until there is a listener: bind() makes the file before that."""
+    try:
+        return Client(socket.AF_UNIX, path)
+    except (FileNotFoundError, ConnectionRefusedError):
+        return None
 
 
 class Program:
@@ -139,8 +140,7 @@ class Program:
             c = Client(socket.AF_INET6, ("::1", port))
         else:
             path = str(self.cwd / "local.s")
-            until(lambda: unix_listens(path), path)
-            c = Client(socket.AF_UNIX, path)
+            c = until(lambda: unix_client(path), path)
         self.clients.append(c)
         return c
 
