@@ -6,7 +6,6 @@
 #include "vnode.h"
 
 #include <limits.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -272,6 +271,10 @@ START_TEST(not_open)
 	t_fails(EBADF, (uintptr_t)INT_MAX + 1, EVFILT_VNODE, EV_ADD, CHANGES, 0,
 	    NULL);
 	t_fails(EBADF, UINTPTR_MAX, EVFILT_VNODE, EV_DELETE, CHANGES, 0, NULL);
+#if UINTPTR_MAX > UINT32_MAX
+	t_fails(EBADF, (uintptr_t)1 << 32 | (uintptr_t)fd, EVFILT_VNODE, EV_ADD,
+	    CHANGES, 0, NULL);
+#endif
 	t_fails(ENOENT, fd, EVFILT_VNODE, EV_ENABLE, CHANGES, 0, NULL);
 	want(fd, 0, CHANGES);
 	close(fd);
@@ -633,36 +636,45 @@ START_TEST(child_closes)
 }
 END_TEST
 
-static bool stop;
+static struct {
+	pthread_barrier_t start;
+	int file, number;
+	volatile int delay;
+} race;
 
 static void *
-change_numbers(void *arg)
+replace_number(void *arg)
 {
-	int fd = *(int *)arg;
-
-	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
-		close(fd);
-		dup2(dir, fd);
-	}
+	pthread_barrier_wait(&race.start);
+	while (race.delay > 0)
+		race.delay--;
+	dup2(race.file, race.number);
 	return NULL;
 }
 
-/* R-FD-01, R-FD-04: registered and closed at once, it is one or the other. */
-START_TEST(close_races_with_add)
+/* R-FD-01, R-FD-03: what is registered at once is the new file, or nothing. */
+START_TEST(replacing_races_with_add)
 {
-	int file = make_file("file", "text"), fd = fcntl(dir, F_DUPFD, 100), i;
-	pthread_t thread = t_thread(change_numbers, &fd);
-	struct kevent got;
+	int old = make_file("old", "text"), i;
+	pthread_t thread;
 
-	for (i = 0; i < 2000; i++)
-		t_try(fd, EVFILT_VNODE, EV_ADD | EV_CLEAR, CHANGES, 0, NULL);
-	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
-	t_join(thread);
-	ck_assert_int_eq(dup2(file, fd), fd);
-	ck_assert_int_eq(fchmod(dir, 0700), 0);
-	put_at(file, 0);
-	ck_assert_int_eq(t_get(t_kq, &got, 1, T_QUIET_MS), 0);
-	t_gone(fd, EVFILT_VNODE);
+	race.file = make_file("new", "text");
+	race.number = fcntl(old, F_DUPFD, 100);
+	pthread_barrier_init(&race.start, NULL, 2);
+	for (i = 0; i < 500; i++) {
+		ck_assert_int_eq(dup2(old, race.number), race.number);
+		race.delay = i * 10;
+		thread = t_thread(replace_number, NULL);
+		pthread_barrier_wait(&race.start);
+		want(race.number, EV_CLEAR, NOTE_OPEN);
+		t_join(thread);
+		close(openat(dir, "old", O_RDONLY));
+		t_none();
+		t_try(race.number, EVFILT_VNODE, EV_DELETE, 0, 0, NULL);
+	}
+	want(race.number, EV_CLEAR, CHANGES);
+	put_at(race.file, 0);
+	expect(race.number, NOTE_WRITE);
 }
 END_TEST
 
@@ -705,6 +717,6 @@ main(void)
 	tcase_add_test(tc, beside_read);
 	tcase_add_test(tc, modes);
 	tcase_add_test(tc, child_closes);
-	tcase_add_test(tc, close_races_with_add);
+	tcase_add_test(tc, replacing_races_with_add);
 	return t_end();
 }
