@@ -39,25 +39,28 @@ config_text_read(const char *file)
 {
 	FILE *in;
 	char *text = NULL;
-	size_t size = 0;
-	ssize_t len;
+	size_t len;
 	int saved;
 
 	in = fopen(file, "re");
 	if (in == NULL)
 		return NULL;
-	errno = 0;
-	len = getdelim(&text, &size, '\0', in);
-	if (len == -1 && feof(in) && !ferror(in)) {
-		free(text);
-		text = strdup("");
-	} else if (len == -1)
+	text = malloc(CONFIG_TEXT_MAX + 1);
+	if (text == NULL)
 		goto fail;
-	else if (text[len - 1] == '\0' && !feof(in)) {
+	len = fread(text, 1, CONFIG_TEXT_MAX + 1, in);
+	if (ferror(in))
+		goto fail;
+	if (memchr(text, '\0', len) != NULL) {
 		errno = EINVAL;
 		goto fail;
 	}
+	if (len > CONFIG_TEXT_MAX) {
+		errno = EFBIG;
+		goto fail;
+	}
 	fclose(in);
+	text[len] = '\0';
 	return text;
 
 fail:

@@ -4,9 +4,12 @@
 #ifndef KQUAY_CONFIG_TEXT_H
 #define KQUAY_CONFIG_TEXT_H
 
+#define CONFIG_TEXT_MAX (4 << 20) /* what never ends is not read for ever */
+
 /*
  * Read the whole file.  Returns the text, ended by a NUL, for free(3); or
- * NULL with errno set, EINVAL where the file holds a NUL byte.
+ * NULL with errno set, EINVAL where the file holds a NUL byte, EFBIG where it
+ * is larger than CONFIG_TEXT_MAX.
  */
 char *config_text_read(const char *file);
 

@@ -165,6 +165,13 @@ def test_long_and_binary_files(tmp_path):
     (tmp_path / "a.conf").write_text(many + "oops = 1\n")
     r = check(tmp_path / "a.conf")
     assert r.stderr == "a.conf:3000: no such setting 'oops'\n"
+    (tmp_path / "a.conf").write_bytes(b"\n" * (4 << 20))
+    r = check(tmp_path / "a.conf")
+    assert r.stderr == "a.conf: there is no service in it\n"
+    (tmp_path / "a.conf").write_bytes(b"\n" * ((4 << 20) + 1))
+    r = check(tmp_path / "a.conf")
+    assert (r.returncode, r.stderr) == \
+        (CONFIG, "kquay: a.conf: File too large\n")
     (tmp_path / "a.conf").write_bytes(b"service\0")
     r = check(tmp_path / "a.conf")
     assert (r.returncode, r.stderr) == \
