@@ -182,10 +182,13 @@ END_TEST
 START_TEST(replaced)
 {
 	int sub = make_subdir("sub"), old = make_subdir("old");
+	struct stat st;
 
+	/* Some file systems do not count directories as links. */
+	ck_assert_int_eq(fstat(dir, &st), 0);
 	want(dir, EV_CLEAR, CHANGES);
 	ck_assert_int_eq(renameat(dir, "sub", dir, "old"), 0);
-	expect(dir, NOTE_WRITE | NOTE_LINK);
+	expect(dir, NOTE_WRITE | (st.st_nlink > 1 ? NOTE_LINK : 0));
 	t_delete(dir, EVFILT_VNODE);
 	want(sub, EV_CLEAR, CHANGES);
 	ck_assert_int_eq(mkdirat(dir, "sub", 0700), 0);
