@@ -1,11 +1,11 @@
 /*
  * defer.c: changes made in a signal handler that interrupted its own thread
- * while that held the queue's lock.
+ * while that held the queue's lock, or that of another queue when this one's is
+ * held by another thread, which may be in the same position.
  *
- * They wait here until the thread drops the lock.  Only the handlers of one
- * thread can add to one queue at a time, but those of several threads to
- * several queues, so the places are shared and claimed one by one.  No memory
- * is allocated: malloc() is not for handlers.
+ * They wait here until the lock is dropped.  The places are shared by all
+ * queues and claimed one by one.  No memory is allocated: malloc() is not for
+ * handlers.
  */
 #include <errno.h>
 
@@ -40,11 +40,11 @@ defer_change(struct kqueue *q, const struct kevent *change)
 	for (d = places; d < places + PLACES; d++) {
 		if (!claim(d))
 			continue;
-		d->d_queue = q;
+		__atomic_store_n(&d->d_queue, q, __ATOMIC_RELEASE);
 		d->d_change = *change;
 		d->d_ticket = __atomic_fetch_add(&tickets, 1, __ATOMIC_RELAXED);
 		__atomic_store_n(&d->d_state, WAITING, __ATOMIC_RELEASE);
-		__atomic_fetch_add(&q->q_deferred, 1, __ATOMIC_RELEASE);
+		__atomic_fetch_add(&q->q_deferred, 1, __ATOMIC_SEQ_CST);
 		return 0;
 	}
 	return ENOMEM;
@@ -57,8 +57,8 @@ next(const struct kqueue *q)
 	struct deferred *d, *oldest = NULL;
 
 	for (d = places; d < places + PLACES; d++)
-		if (__atomic_load_n(&d->d_state, __ATOMIC_ACQUIRE) == WAITING &&
-		    d->d_queue == q &&
+		if (__atomic_load_n(&d->d_queue, __ATOMIC_ACQUIRE) == q &&
+		    __atomic_load_n(&d->d_state, __ATOMIC_ACQUIRE) == WAITING &&
 		    (oldest == NULL ||
 			(int32_t)(d->d_ticket - oldest->d_ticket) < 0))
 			oldest = d;
@@ -78,4 +78,14 @@ defer_apply(struct kqueue *q)
 		if (change.filter != 0)
 			change_apply(q, &change);
 	}
+}
+
+void
+defer_forget(struct kqueue *q)
+{
+	struct deferred *d;
+
+	while ((d = next(q)) != NULL)
+		__atomic_store_n(&d->d_state, FREE, __ATOMIC_RELEASE);
+	q->q_deferred = 0;
 }

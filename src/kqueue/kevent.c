@@ -89,16 +89,20 @@ apply(struct kqueue *q, const struct kevent *changes, int nchanges,
 
 /*
  * We are in a signal handler that interrupted this thread while it was busy
- * with this queue: the changes are made as soon as it is done, and errors of
- * theirs are lost.
+ * with this queue, or with another while a second thread is with this one: the
+ * changes are made as soon as that is done, and errors of theirs are lost.
  */
 static int
-defer(struct kqueue *q, const struct kevent *changes, int nchanges)
+defer(struct kqueue *q, uint32_t life, const struct kevent *changes,
+    int nchanges)
 {
 	int error = 0, i;
 
 	for (i = 0; i < nchanges && error == 0; i++)
 		error = defer_change(q, &changes[i]);
+	/* The second thread may have looked for the last time before. */
+	if (queue_lock(q, life) == 0)
+		queue_unlock(q);
 	return error;
 }
 
@@ -110,7 +114,7 @@ change_list(struct kqueue *q, uint32_t life, const struct kevent *changes,
 
 	error = queue_lock(q, life);
 	if (error == EDEADLK && nevents == 0)
-		return defer(q, changes, nchanges);
+		return defer(q, life, changes, nchanges);
 	if (error != 0)
 		return error;
 	error = apply(q, changes, nchanges, events, nevents, stored, full);

@@ -426,13 +426,20 @@ queue_signals(const struct kqueue *q)
 /* -- the lock of a queue --------------------------------------------------- */
 
 /*
+ * A handler that interrupted its own thread inside a queue must not wait for
+ * another one: who holds that may be waiting for this one in the same way.
+ */
+lock_may_wait_fn queue_may_wait;
+
+/*
  * Take the lock of a queue that is still in the given life.  EBADF: it has
- * been closed; EDEADLK: this thread holds the lock, we are in a handler.
+ * been closed; EDEADLK: this thread holds the lock, or that of another queue
+ * and may not wait: we are in a handler.
  */
 static inline int
 queue_lock(struct kqueue *q, uint32_t life)
 {
-	if (lock_take(&q->q_lock) == LOCK_MINE)
+	if (lock_take_if(&q->q_lock, queue_may_wait) != LOCK_TAKEN)
 		return EDEADLK;
 	if (q->q_life == life)
 		return 0;
@@ -450,7 +457,7 @@ queue_unlock_owing(struct kqueue *q)
 static inline bool
 queue_has_deferred(const struct kqueue *q)
 {
-	return __atomic_load_n(&q->q_deferred, __ATOMIC_RELAXED) != 0;
+	return __atomic_load_n(&q->q_deferred, __ATOMIC_SEQ_CST) != 0;
 }
 
 /* Drop the lock; first see to invariant 4 and to what handlers deferred. */
@@ -464,8 +471,12 @@ queue_unlock(struct kqueue *q)
 		return;
 	}
 	lock_drop(&q->q_lock);
-	/* A handler came between the look and the drop. */
-	if (queue_has_deferred(q) && lock_take(&q->q_lock) == LOCK_TAKEN)
+	/*
+	 * A handler came between the look and the drop.  Who has the lock now
+	 * will look, too.
+	 */
+	if (queue_has_deferred(q) &&
+	    lock_take_if(&q->q_lock, queue_may_wait) == LOCK_TAKEN)
 		queue_unlock_slow(q);
 }
 
@@ -600,6 +611,8 @@ bool diag_is_shut_wr(int fd); /* a UNIX socket */
 int defer_change(struct kqueue *, const struct kevent *);
 /* Apply what has been kept; with the lock held. */
 void defer_apply(struct kqueue *);
+/* Drop what has been kept for the queue of that memory before this one. */
+void defer_forget(struct kqueue *);
 
 /* -- file.c: regular files and directories, which epoll refuses ------------ */
 

@@ -170,7 +170,7 @@ queue_init(struct kqueue *q, int name, int epfd, int wake)
 	q->q_names = 1;
 	q->q_armed = q->q_shared = q->q_continues = false;
 	q->q_rechecking = false;
-	q->q_deferred = 0;
+	defer_forget(q);
 	q->q_lost = 0;
 	__atomic_store_n(&q->q_signals, 0, __ATOMIC_RELAXED);
 	q->q_freeobject = NO_OBJECT;
@@ -438,7 +438,24 @@ queue_unlock_slow(struct kqueue *q)
 			syscall(SYS_write, q->q_wake, &one, sizeof(one));
 		}
 		lock_drop(&q->q_lock);
-	} while (queue_has_deferred(q) && lock_take(&q->q_lock) == LOCK_TAKEN);
+	} while (queue_has_deferred(q) &&
+	    lock_take_if(&q->q_lock, queue_may_wait) == LOCK_TAKEN);
+}
+
+bool
+queue_may_wait(uint32_t tid)
+{
+	const struct kqueue *q;
+	uint32_t i, n = kqueue_slots();
+
+	for (i = 0; i < n; i++) {
+		q = __atomic_load_n(&queues[i], __ATOMIC_ACQUIRE);
+		if (q != NULL &&
+		    (__atomic_load_n(&q->q_lock.l_word, __ATOMIC_RELAXED) &
+			~LOCK_WAITERS) == tid)
+			return false;
+	}
+	return true;
 }
 
 /* -- threads in epoll_wait ------------------------------------------------- */

@@ -43,7 +43,7 @@ lock_forget_tid(void)
  * lock with it set: there may be more sleepers.
  */
 enum lock_result
-lock_take_slow(struct lock *l, uint32_t tid)
+lock_take_slow(struct lock *l, uint32_t tid, lock_may_wait_fn *may_wait)
 {
 	uint32_t seen, mark = 0;
 	int spin, saved = errno;
@@ -59,6 +59,9 @@ lock_take_slow(struct lock *l, uint32_t tid)
 				break;
 		} else if (spin < SPINS) {
 			relax();
+		} else if (may_wait != NULL && !may_wait(tid)) {
+			errno = saved;
+			return LOCK_BUSY;
 		} else if ((seen & LOCK_WAITERS) ||
 		    __atomic_compare_exchange_n(&l->l_word, &seen,
 			seen | LOCK_WAITERS, 0, __ATOMIC_RELAXED,

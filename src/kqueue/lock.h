@@ -9,6 +9,8 @@
 #ifndef KQ_LOCK_H
 #define KQ_LOCK_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "process.h"
@@ -19,7 +21,7 @@ struct lock {
 
 #define LOCK_WAITERS 0x80000000u
 
-enum lock_result { LOCK_TAKEN, LOCK_MINE };
+enum lock_result { LOCK_TAKEN, LOCK_MINE, LOCK_BUSY };
 
 /*
  * The calling thread's id, cached.  lock_forget_tid() is for the child of a
@@ -30,13 +32,20 @@ extern _Thread_local uint32_t lock_tid
 uint32_t lock_ask_tid(void);
 void lock_forget_tid(void);
 
-/* Wait for the lock; LOCK_MINE, without it, if this thread holds it. */
-__attribute__((cold)) enum lock_result lock_take_slow(struct lock *, uint32_t tid);
+/* Whether the thread may sleep until another one drops a lock. */
+typedef bool lock_may_wait_fn(uint32_t tid);
+
+/*
+ * Wait for the lock; LOCK_MINE, without it, if this thread holds it; LOCK_BUSY,
+ * without it, if another one does and this one may not wait.
+ */
+__attribute__((cold)) enum lock_result lock_take_slow(struct lock *,
+    uint32_t tid, lock_may_wait_fn *);
 __attribute__((cold)) void lock_wake(struct lock *);
 
 /* Alone, no atomic instruction is needed, only the order of our own thread. */
 static inline enum lock_result
-lock_take(struct lock *l)
+lock_take_if(struct lock *l, lock_may_wait_fn *may_wait)
 {
 	uint32_t tid, unlocked = 0;
 
@@ -51,7 +60,13 @@ lock_take(struct lock *l)
 		       __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
 		return LOCK_TAKEN;
 	}
-	return lock_take_slow(l, tid);
+	return lock_take_slow(l, tid, may_wait);
+}
+
+static inline enum lock_result
+lock_take(struct lock *l)
+{
+	return lock_take_if(l, NULL);
 }
 
 static inline void
