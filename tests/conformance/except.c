@@ -155,6 +155,9 @@ START_TEST(silent_without_the_note)
 	t_add(s[1], EVFILT_EXCEPT, 0);
 	t_urge(s);
 	t_quiet();
+	t_delete(s[1], EVFILT_EXCEPT);
+	t_add(s[1], EVFILT_EXCEPT, 0);
+	t_quiet();
 	shutdown(s[0], SHUT_WR);
 	t_readable(s[1]);
 	t_quiet();

@@ -185,9 +185,27 @@ START_TEST(any_process)
 }
 END_TEST
 
-/* R-PROC-02 */
+#ifdef __linux__
+/* Says its own id, and lives until that is taken. */
+static void *
+tell_id(void *arg)
+{
+	int *tid = arg;
+
+	__atomic_store_n(tid, (int)syscall(SYS_gettid), __ATOMIC_RELEASE);
+	while (__atomic_load_n(tid, __ATOMIC_ACQUIRE) != 0)
+		t_pause(1);
+	return NULL;
+}
+#endif
+
+/* R-PROC-02: a thread is no process either. */
 START_TEST(no_such_process)
 {
+#ifdef __linux__
+	pthread_t thread;
+	int tid;
+#endif
 	struct child c = t_held(EXITS, 0);
 	const uintptr_t idents[] = { 0, (uintptr_t)-1, (uintptr_t)1 << 31,
 		INT32_MAX, (uintptr_t)c.pid };
@@ -200,6 +218,14 @@ START_TEST(no_such_process)
 		    NULL);
 		t_gone(idents[i], EVFILT_PROC);
 	}
+#ifdef __linux__
+	tid = 0;
+	thread = t_thread(tell_id, &tid);
+	t_until(__atomic_load_n(&tid, __ATOMIC_ACQUIRE) != 0);
+	t_fails(ESRCH, (uintptr_t)tid, EVFILT_PROC, EV_ADD, NOTE_EXIT, 0, NULL);
+	__atomic_store_n(&tid, 0, __ATOMIC_RELEASE);
+	t_join(thread);
+#endif
 }
 END_TEST
 
