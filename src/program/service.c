@@ -53,6 +53,7 @@ static const struct setting common_settings[] = {
 	{ .name = "refusal",
 	    .type = SETTING_TEXT,
 	    .offset = OFFSET(refusal),
+	    .max = TEXT_MAX,
 	    .def = "",
 	    .arg = "TEXT",
 	    .help = "line for who is refused; \"\": none" },

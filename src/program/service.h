@@ -22,6 +22,12 @@
 struct kquay;
 struct kquay_ops;
 
+/*
+ * The longest line that a service sends by itself.  The refusal goes out in
+ * one send(2), which is to take it whole.
+ */
+#define TEXT_MAX 4096
+
 enum when_full { FULL_REFUSE, FULL_WAIT };
 
 /* The settings that every handler has; a handler's own follow this. */

@@ -48,16 +48,23 @@ chat_line(struct kquay_conn *c, char *text, size_t len)
 	}
 }
 
-/* A message larger than max-output could never be passed on. */
+/* What is larger than max-output could never be sent. */
 static int
 chat_check(const struct service_conf *conf, char *why, size_t whysz)
 {
-	if (conf->max_output >= conf->max_line + PREFIX_MAX)
-		return 0;
-	snprintf(why, whysz,
-	    "max-output: must be larger than max-line by %d or more",
-	    PREFIX_MAX);
-	return -1;
+	const struct chat_conf *chat = (const struct chat_conf *)conf;
+
+	if (conf->max_output < conf->max_line + PREFIX_MAX) {
+		snprintf(why, whysz,
+		    "max-output: must be larger than max-line by %d or more",
+		    PREFIX_MAX);
+		return -1;
+	}
+	if (conf->max_output <= strlen(chat->welcome)) {
+		snprintf(why, whysz, "max-output: must be larger than welcome");
+		return -1;
+	}
+	return 0;
 }
 
 static const struct kquay_ops chat_ops = {
@@ -70,6 +77,7 @@ static const struct setting chat_settings[] = {
 	    .letter = 'w',
 	    .type = SETTING_TEXT,
 	    .offset = OFFSET(welcome),
+	    .max = TEXT_MAX,
 	    .def = "welcome!",
 	    .arg = "TEXT",
 	    .help = "line for who comes; \"\": none" },
@@ -77,6 +85,7 @@ static const struct setting chat_settings[] = {
 	    .letter = 'r',
 	    .type = SETTING_TEXT,
 	    .offset = OFFSET(base.refusal),
+	    .max = TEXT_MAX,
 	    .def = "connection refused",
 	    .arg = "TEXT",
 	    .help = "line for who is refused; \"\": none" },

@@ -83,6 +83,12 @@ setting_parse(const struct setting *setting, void *conf, const char *text,
 		return -1;
 	}
 	if (setting->type == SETTING_TEXT) {
+		if (strlen(text) > (size_t)setting->max) {
+			snprintf(why, whysz,
+			    "%s: is longer than %" PRId64 " bytes",
+			    setting->name, setting->max);
+			return -1;
+		}
 		if (replace_text(member, text) == 0)
 			return 0;
 		snprintf(why, whysz, "%s: %s", setting->name, strerror(errno));

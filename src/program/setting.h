@@ -29,8 +29,8 @@ struct setting {
 	int letter; /* -x on the command line; 0: none */
 	enum setting_type type;
 	size_t offset;
-	int64_t min, max;           /* both included; TIME in milliseconds */
-	int none;                   /* "none" is a value, too: no limit */
+	int64_t min, max; /* both included; TIME in ms, TEXT its length */
+	int none;         /* "none" is a value, too: no limit */
 	const char *const *choices; /* CHOICE: ended by NULL */
 	const char *def;  /* as one would write it; NULL: must be given */
 	const char *arg;  /* the value's name in --help */

@@ -28,6 +28,14 @@ def test_welcome_text(text, said, tmp_path):
         assert [c.line() for _ in said] == said
 
 
+def test_longest_texts(family, tmp_path):
+    """They come whole."""
+    with running("serve", "chat", "-l", address(family, tmp_path), "-n", "1",
+                 "-w", "w" * 4096, "-r", "r" * 4096) as k:
+        assert k.client().line() == "w" * 4096
+        assert k.client().rest() == b"r" * 4096 + b"\n"
+
+
 def test_no_welcome():
     with running("serve", "chat", "-l", "127.0.0.1:0", "-w", "") as k:
         a, b = k.client(), k.client()
