@@ -51,7 +51,9 @@ descriptor_change(struct kqueue *q, const struct kevent *kev)
 		return EBADF;
 	fn = descriptor_find(q, fd);
 	if (fn != NULL &&
-	    (process_strict || (watch_suspicious && watch_suspect(fd))))
+	    (process_strict ||
+		(__atomic_load_n(&watch_suspicious, __ATOMIC_RELAXED) &&
+		    watch_suspect(fd))))
 		descriptor_verify(q, fd);
 	if (fn == NULL || (fn->fn_knote[which].kn_status & KN_ATTACHED) == 0) {
 		if ((kev->flags & EV_ADD) == 0)

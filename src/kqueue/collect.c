@@ -123,7 +123,7 @@ wait_epoll(const struct turn *t, struct epoll_event *buf, int max,
 
 /* Block, or not, among the threads that may be blocked in this queue. */
 static int
-enter_wait(struct turn *t, struct epoll_event *buf, int max,
+enter_wait(const struct turn *t, struct epoll_event *buf, int max,
     const struct timespec *left)
 {
 	struct kqueue *q = t->t_queue;
@@ -135,7 +135,6 @@ enter_wait(struct turn *t, struct epoll_event *buf, int max,
 		n = -1;
 		errno = EBADF;
 	} else {
-		t->t_onced = __atomic_load_n(&q->q_onced, __ATOMIC_ACQUIRE);
 		n = wait_epoll(t, buf, max, left);
 	}
 	queue_leave(q, entered);

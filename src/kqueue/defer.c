@@ -87,5 +87,5 @@ defer_forget(struct kqueue *q)
 
 	while ((d = next(q)) != NULL)
 		__atomic_store_n(&d->d_state, FREE, __ATOMIC_RELEASE);
-	q->q_deferred = 0;
+	__atomic_store_n(&q->q_deferred, 0, __ATOMIC_RELAXED);
 }

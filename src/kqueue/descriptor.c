@@ -255,17 +255,6 @@ is_enough(uint16_t have, uint16_t want, uint16_t what, uint16_t how)
 	return (want & what & ~have) == 0 && ((want ^ have) & how) == 0;
 }
 
-/*
- * A registration that may have been reported to several threads is EPOLLONESHOT
- * from now on; to be called after the kernel was told.
- */
-static void
-note_onced(struct kqueue *q, uint16_t gained, uint16_t once)
-{
-	if (gained & once)
-		__atomic_store_n(&q->q_onced, q->q_onced + 1, __ATOMIC_RELEASE);
-}
-
 static int
 sync_main(struct kqueue *q, int fd, struct fdnote *fn, uint16_t want,
     enum effort effort)
@@ -280,8 +269,6 @@ sync_main(struct kqueue *q, int fd, struct fdnote *fn, uint16_t want,
 	    (have & FK_MAIN) != 0);
 	if (error != 0)
 		return error;
-	if (have & (FK_IN | FK_OUT))
-		note_onced(q, want & ~have, FK_ONCE);
 	fn->fn_kernel =
 	    (have & (WRITER_BITS | FK_WRITER)) | (want & MAIN_BITS) | FK_MAIN;
 	return 0;
@@ -303,8 +290,6 @@ sync_writer(struct kqueue *q, int fd, struct fdnote *fn, uint16_t want,
 	    (have & FK_WRITER) != 0);
 	if (error != 0)
 		return error;
-	if (have & FK_WOUT)
-		note_onced(q, want & ~have, FK_WONCE);
 	fn->fn_kernel =
 	    (have & (MAIN_BITS | FK_MAIN)) | (want & WRITER_BITS) | FK_WRITER;
 	return 0;
@@ -456,7 +441,8 @@ bool
 descriptor_suspect(int fd)
 {
 	return process_strict ||
-	    (watch_suspicious && watch_possible(fd) && watch_suspect(fd));
+	    (__atomic_load_n(&watch_suspicious, __ATOMIC_RELAXED) &&
+		watch_possible(fd) && watch_suspect(fd));
 }
 
 /* Tell the kernel of what it watched before: nothing is lost but by errors. */

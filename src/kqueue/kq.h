@@ -234,7 +234,6 @@ struct kqueue {
 	uint32_t q_waiters;      /* threads in epoll_wait, while threaded */
 	bool q_armed;            /* invariant 4 */
 	bool q_shared;           /* two threads have waited at once */
-	uint32_t q_onced;        /* grows as plain become EPOLLONESHOT */
 	bool q_continues;        /* the turn did not end with the call */
 	uint64_t q_lost;         /* a tag that named nothing, see repair.c */
 	uint16_t q_turn;         /* numbers the collections */

@@ -372,7 +372,8 @@ kqueue_replace(struct kqueue *q, int fd)
 	uint32_t i;
 
 	for (i = 0; i < nnames; i++) {
-		if (names[i] != q->q_slot + 1)
+		if (__atomic_load_n(&names[i], __ATOMIC_ACQUIRE) !=
+		    q->q_slot + 1)
 			continue;
 		flags = (int)syscall(SYS_fcntl, i, F_GETFD);
 		syscall(SYS_dup3, fd, i, flags & FD_CLOEXEC ? O_CLOEXEC : 0);

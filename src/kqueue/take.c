@@ -163,21 +163,17 @@ ask(struct turn *t, int fd, struct fdnote *fn, int which, uint32_t mask)
 
 /*
  * The mask was true when the kernel said so.  Another thread may have been told
- * the same, have read all there was, and have enabled or added the knote again;
- * EPOLLONESHOT alone excludes that, if the registration had it when the wait
- * began.
+ * the same, from before the registration was EPOLLONESHOT, or by the FIFO; it
+ * may have read all there was, and enabled or added the knote again.
  */
 static uint32_t
 still_true(struct turn *t, int fd, const struct fdnote *fn, int which,
     uint32_t mask)
 {
-	const uint16_t once = which == FN_READ ? FK_ONCE : FK_ONCE | FK_WONCE;
 	const uint16_t modes = EV_ONESHOT | EV_DISPATCH;
-	const struct kqueue *q = t->t_queue;
 
 	if ((fn->fn_knote[which].kn_flags & modes) == 0 ||
-	    !__atomic_load_n(&q->q_shared, __ATOMIC_RELAXED) ||
-	    ((fn->fn_kernel & once) != 0 && t->t_onced == q->q_onced))
+	    !__atomic_load_n(&t->t_queue->q_shared, __ATOMIC_RELAXED))
 		return mask;
 	return mask & source_poll(fd, mask);
 }

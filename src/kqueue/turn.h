@@ -24,7 +24,6 @@ struct turn {
 	int t_earlier;    /* stored in the turn before this one */
 	bool t_counts;    /* only counts: see collect_count() */
 	bool t_cancel;
-	uint32_t t_onced; /* q_onced when the wait began */
 };
 
 /*
