@@ -678,6 +678,8 @@ descriptor_attach(struct kqueue *q, int fd, int which, const struct kevent *kev)
 	}
 	if (error != 0) {
 		release(q, fd, fn, which);
+		/* It may have left one epoll and not come to the other. */
+		descriptor_relook(q, fd, fn, !which);
 		return error;
 	}
 	if (knote_enabled(kn) && asks_itself(fn, kn))

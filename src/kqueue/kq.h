@@ -349,6 +349,8 @@ bool kqueue_is_name(int fd);
 void kqueue_name(int from, int to);
 /* The number is about to be closed: if it names a queue, no longer. */
 void kqueue_unname(int fd);
+/* The same in a child that has memory of its own, and no queue yet. */
+void kqueue_forget(int fd);
 /* Every number that names the queue names the file of fd now. */
 void kqueue_replace(struct kqueue *, int fd);
 /* In a forked child: no queue of the parent's is ours. */

@@ -366,6 +366,12 @@ kqueue_name(int from, int to)
 }
 
 void
+kqueue_forget(int fd)
+{
+	__atomic_store_n(&names[fd], 0, __ATOMIC_RELEASE);
+}
+
+void
 kqueue_replace(struct kqueue *q, int fd)
 {
 	int flags;

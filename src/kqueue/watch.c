@@ -213,8 +213,12 @@ watch_close_begin(int fd)
 		bits = __atomic_exchange_n(&w->w_bits, 0, __ATOMIC_SEQ_CST);
 		each_queue(bits, fd, purge, 0);
 	}
-	if (kqueue_is_name(fd) && process_is_self())
-		kqueue_unname(fd);
+	if (kqueue_is_name(fd)) {
+		if (process_is_self())
+			kqueue_unname(fd);
+		else if (!process_is_owner())
+			kqueue_forget(fd);
+	}
 	errno = saved;
 }
 

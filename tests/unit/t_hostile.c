@@ -1,0 +1,130 @@
+/*
+ * What a process may meet or do that is none of its business as usual: no
+ * descriptor left, a child that libc does not know of.
+ */
+#include <sys/event.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static int kq, fds[2];
+
+static void
+setup(void)
+{
+	kq = kqueue();
+	ck_assert_int_ne(kq, -1);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0,
+			     fds),
+	    0);
+}
+
+static int
+change(int ident, short filter, unsigned short flags)
+{
+	struct kevent ev;
+
+	EV_SET(&ev, (uintptr_t)ident, filter, flags, 0, 0, NULL);
+	return kevent(kq, &ev, 1, NULL, 0, NULL);
+}
+
+static int
+next(struct kevent *ev, time_t seconds)
+{
+	struct timespec ts = { .tv_sec = seconds };
+
+	return kevent(kq, NULL, 0, ev, 1, &ts);
+}
+
+/* READ with EV_CLEAR would move WRITE to an epoll that cannot be opened. */
+START_TEST(a_failed_add_leaves_the_other_filter)
+{
+	struct rlimit none, all;
+	static char bytes[65536];
+	struct kevent ev;
+
+	while (write(fds[0], bytes, sizeof(bytes)) > 0)
+		continue;
+	ck_assert_int_eq(change(fds[0], EVFILT_WRITE, EV_ADD), 0);
+	ck_assert_int_eq(next(&ev, 0), 0);
+
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &all), 0);
+	none = all;
+	none.rlim_cur = 0;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	ck_assert_int_eq(change(fds[0], EVFILT_READ, EV_ADD | EV_CLEAR), -1);
+	ck_assert_int_eq(errno, EMFILE);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &all), 0);
+	ck_assert_int_eq(change(fds[0], EVFILT_READ, EV_DELETE), -1);
+	ck_assert_int_eq(errno, ENOENT);
+
+	while (read(fds[1], bytes, sizeof(bytes)) > 0)
+		continue;
+	ck_assert_int_eq(next(&ev, 20), 1);
+	ck_assert_int_eq(ev.filter, EVFILT_WRITE);
+	ck_assert_int_eq(change(fds[0], EVFILT_READ, EV_ADD | EV_CLEAR), 0);
+}
+END_TEST
+
+/* The child: a file gets the number of the queue, and keeps it. */
+static bool
+reuse_number(bool by_dup2)
+{
+	int fd, other;
+
+	if (by_dup2) {
+		fd = dup2(fds[0], kq);
+	} else {
+		close(kq);
+		fd = dup(fds[0]);
+	}
+	other = kqueue();
+	return fd == kq && other != -1 && other != fd &&
+	    fcntl(fd, F_GETFD) != -1;
+}
+
+START_TEST(a_raw_child_reuses_the_number)
+{
+	pid_t child;
+	int status;
+
+	ck_assert_int_eq(change(fds[0], EVFILT_READ, EV_ADD), 0);
+	child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+	if (child == 0)
+		_exit(reuse_number(_i) ? 0 : 1);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_int_eq(status, 0);
+	/* The parent's queue is what it was. */
+	ck_assert_int_eq(change(fds[0], EVFILT_READ, EV_DELETE), 0);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *suite = suite_create("hostile");
+	TCase *tc = tcase_create("hostile");
+	SRunner *runner;
+	int failed;
+
+	tcase_add_checked_fixture(tc, setup, NULL);
+	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, a_failed_add_leaves_the_other_filter);
+	tcase_add_loop_test(tc, a_raw_child_reuses_the_number, 0, 2);
+	suite_add_tcase(suite, tc);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
