@@ -331,6 +331,11 @@ queue_close(struct kqueue *q)
 		queue_bury(q);
 }
 
+/*
+ * In a handler that interrupted its own thread inside the queue, or while it
+ * made one, the lock is not to be had: the name stays, until the number names
+ * another queue.
+ */
 void
 kqueue_unname(int fd)
 {
@@ -338,9 +343,9 @@ kqueue_unname(int fd)
 
 	if (named_by(fd) == NULL)
 		return;
-	lock_take(&table_lock);
-	if ((q = named_by(fd)) != NULL) {
-		lock_take(&q->q_lock);
+	if (lock_take(&table_lock) != LOCK_TAKEN)
+		return;
+	if ((q = named_by(fd)) != NULL && lock_take(&q->q_lock) == LOCK_TAKEN) {
 		__atomic_store_n(&names[fd], 0, __ATOMIC_RELEASE);
 		if (--q->q_names == 0)
 			queue_close(q);
@@ -356,7 +361,8 @@ kqueue_name(int from, int to)
 
 	if (named_by(from) == NULL)
 		return;
-	lock_take(&table_lock);
+	if (lock_take(&table_lock) != LOCK_TAKEN)
+		return;
 	if ((q = named_by(from)) != NULL && (uint32_t)to < nnames) {
 		q->q_names++;
 		watch_reach(to);
