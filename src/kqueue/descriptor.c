@@ -38,9 +38,6 @@
 #define MAIN_BITS (FK_IN | FK_OUT | FK_EDGE | FK_ONCE)
 #define WRITER_BITS (FK_WOUT | FK_WEDGE | FK_WONCE)
 
-static const int16_t
-    filter_of[] = { [FN_READ] = EVFILT_READ, [FN_WRITE] = EVFILT_WRITE };
-
 /* -- slots --------------------------------------------------------------------
  */
 
@@ -743,7 +740,7 @@ descriptor_push(struct kqueue *q, int fd, struct fdnote *fn, int which)
 	enum place place =
 	    kn->kn_status & KN_PLACED ? PLACE_RESERVED : PLACE_SPARE;
 
-	if (ready_push(q, kn, filter_of[which], (uint32_t)fd, fn->fn_gen,
+	if (ready_push(q, kn, fn_filter(which), (uint32_t)fd, fn->fn_gen,
 		place) != 0)
 		sync_kernel(q, fd, fn, which, REARM);
 }

@@ -137,6 +137,12 @@ struct fdnote {
 #define FN_READ 0
 #define FN_WRITE 1
 
+static inline int
+fn_filter(int which)
+{
+	return which == FN_WRITE ? EVFILT_WRITE : EVFILT_READ;
+}
+
 #define FDPAGE 256 /* slots in a page, see q_pages */
 
 #define FK_IN 0x01   /* the main epoll: readable */

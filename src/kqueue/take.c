@@ -16,9 +16,6 @@
 #include "process.h"
 #include "turn.h"
 
-static const int16_t
-    filters[] = { [FN_READ] = EVFILT_READ, [FN_WRITE] = EVFILT_WRITE };
-
 /* -- one event ------------------------------------------------------------- */
 
 static struct kevent *
@@ -105,10 +102,10 @@ report_descriptor(struct turn *t, int fd, struct fdnote *fn, int which,
 	bool forced = (kn->kn_status & (KN_FORCED | KN_GATED)) != 0;
 	struct kevent *ev;
 
-	if (had_turn(t, kn, (uintptr_t)fd, filters[which])) {
+	if (had_turn(t, kn, (uintptr_t)fd, fn_filter(which))) {
 		/* A level is there to be found again; an edge is not. */
 		if (((kn->kn_flags & EV_CLEAR) || (kn->kn_status & KN_GATED)) &&
-		    !merge(t, (uintptr_t)fd, filters[which], verdict, mask))
+		    !merge(t, (uintptr_t)fd, fn_filter(which), verdict, mask))
 			descriptor_push(q, fd, fn, which);
 		return;
 	}
@@ -123,7 +120,7 @@ report_descriptor(struct turn *t, int fd, struct fdnote *fn, int which,
 			descriptor_push(q, fd, fn, which);
 		return;
 	}
-	ev = store(t, kn, (uintptr_t)fd, filters[which],
+	ev = store(t, kn, (uintptr_t)fd, fn_filter(which),
 	    fn->fn_extra != NULL ? fn->fn_extra->fx_ext[which] : NULL);
 	if (verdict == REPORT_EOF)
 		ev->flags |= EV_EOF;
