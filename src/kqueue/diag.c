@@ -21,15 +21,15 @@
 #include "kq.h"
 
 /* One socket by its inode, with the length of its queue. */
-struct request {
+struct unix_request {
 	struct nlmsghdr header;
 	struct unix_diag_req unix_socket;
 };
 
 static int
-ask(int netlink, ino_t inode)
+ask_unix(int netlink, ino_t inode)
 {
-	struct request rq = {
+	struct unix_request rq = {
 		.header = { .nlmsg_len = sizeof(rq),
 		    .nlmsg_type = SOCK_DIAG_BY_FAMILY,
 		    .nlmsg_flags = NLM_F_REQUEST },
@@ -82,7 +82,7 @@ unix_diag(int fd, int type, void *value, size_t size)
 	    NETLINK_SOCK_DIAG);
 	if (netlink == -1)
 		return false;
-	if (fstat(fd, &st) == 0 && ask(netlink, st.st_ino) == 0 &&
+	if (fstat(fd, &st) == 0 && ask_unix(netlink, st.st_ino) == 0 &&
 	    (n = syscall(SYS_recvfrom, netlink, &answer, sizeof(answer), 0,
 		 NULL, NULL)) > 0)
 		found = attribute(&answer.header, (size_t)n, type);

@@ -35,7 +35,7 @@ struct empty {
  * it is making the edge, and never as few otherwise.
  */
 static int
-left(int fd, const struct empty *e)
+unsent(int fd, const struct empty *e)
 {
 	int n;
 
@@ -141,7 +141,7 @@ empty_active(struct kqueue *q, struct object *o)
 	struct empty *e = o->o_state;
 	int fd = (int)o->o_ident;
 
-	if (left(fd, e) == 0 && !(e->e_returned && acked(fd) == e->e_acked))
+	if (unsent(fd, e) == 0 && !(e->e_returned && acked(fd) == e->e_acked))
 		return true;
 	if (!e->e_edges)
 		recheck_later(q);
@@ -155,7 +155,7 @@ empty_report(struct kqueue *q, struct object *o, struct kevent *ev)
 	int fd = (int)o->o_ident;
 
 	ev->fflags = 0;
-	ev->data = left(fd, e);
+	ev->data = unsent(fd, e);
 	if (!empty_active(q, o))
 		return false;
 	if ((o->o_knote.kn_flags & EV_CLEAR) == 0)
@@ -174,7 +174,7 @@ empty_event(struct kqueue *q, struct object *o)
 {
 	const struct empty *e = o->o_state;
 
-	if (e->e_edges && left((int)o->o_ident, e) == 0)
+	if (e->e_edges && unsent((int)o->o_ident, e) == 0)
 		object_activate(q, o);
 }
 

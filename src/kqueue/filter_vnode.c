@@ -54,7 +54,7 @@ static const struct {
 /* Events that are a note whatever else is the case. */
 static const struct {
 	uint32_t event, note;
-} plain[] = {
+} plain_notes[] = {
 	{ IN_MOVE_SELF, NOTE_RENAME },
 	{ IN_OPEN, NOTE_OPEN },
 	{ IN_CLOSE_NOWRITE, NOTE_CLOSE },
@@ -94,7 +94,7 @@ record(struct kqueue *q, struct object *o, uint32_t notes)
  * overlay a file that is written to may get another number and be the same.
  */
 static bool
-look(struct kqueue *q, const struct object *o, struct stat *now)
+stat_same(struct kqueue *q, const struct object *o, struct stat *now)
 {
 	struct vnode *v = vnode_of(o);
 
@@ -164,7 +164,7 @@ attributes(struct vnode *v, const struct stat *now)
 
 /* A name came or went; mkdir() and rmdir() are a link of the directory. */
 static uint32_t
-names(struct vnode *v, const struct stat *now, uint32_t event)
+name_notes(struct vnode *v, const struct stat *now, uint32_t event)
 {
 	uint32_t notes = NOTE_WRITE;
 
@@ -223,7 +223,7 @@ observe(struct kqueue *q, struct object *o, uint32_t wanted)
 		observe_parent(q, o, o->o_knote.kn_fflags);
 		return error;
 	}
-	if (!look(q, o, &now))
+	if (!stat_same(q, o, &now))
 		return EBADF;
 	if (more & (IN_MODIFY | IN_NAMES))
 		resized(v, &now);
@@ -241,7 +241,8 @@ moved(struct kqueue *q, struct object *o)
 
 	observe_parent(q, o, o->o_knote.kn_fflags);
 	/* It may have been removed before there was anybody to see. */
-	if (is_directory(vnode_of(o)) && look(q, o, &now) && now.st_nlink == 0)
+	if (is_directory(vnode_of(o)) && stat_same(q, o, &now) &&
+	    now.st_nlink == 0)
 		record(q, o, relinked(vnode_of(o), &now));
 }
 
@@ -256,18 +257,19 @@ vnode_event(struct kqueue *q, struct object *o, uint32_t event, bool named)
 	/* What is done to a file is no news of its directory. */
 	if (named && (event & IN_NAMES) == 0)
 		return;
-	for (i = 0; i < COUNT(plain); i++)
-		if (event & plain[i].event)
-			notes |= plain[i].note;
+	for (i = 0; i < COUNT(plain_notes); i++)
+		if (event & plain_notes[i].event)
+			notes |= plain_notes[i].note;
 	if (event & IN_UNMOUNT)
 		v->v_revoked = true;
-	if ((event & (IN_MODIFY | IN_ATTRIB | IN_NAMES)) && look(q, o, &now)) {
+	if ((event & (IN_MODIFY | IN_ATTRIB | IN_NAMES)) &&
+	    stat_same(q, o, &now)) {
 		if (event & IN_MODIFY)
 			notes |= NOTE_WRITE | resized(v, &now);
 		if (event & IN_ATTRIB)
 			notes |= attributes(v, &now);
 		if (event & IN_NAMES)
-			notes |= names(v, &now, event);
+			notes |= name_notes(v, &now, event);
 	}
 	record(q, o, notes);
 	if (event & IN_MOVE_SELF)
@@ -279,7 +281,7 @@ vnode_parent_event(struct kqueue *q, struct object *o)
 {
 	struct stat now;
 
-	if (look(q, o, &now) && now.st_nlink == 0)
+	if (stat_same(q, o, &now) && now.st_nlink == 0)
 		record(q, o, relinked(vnode_of(o), &now));
 }
 
@@ -298,7 +300,7 @@ vnode_rescan(struct kqueue *q, struct object *o)
 	uint32_t notes;
 	struct stat now;
 
-	if (!look(q, o, &now))
+	if (!stat_same(q, o, &now))
 		return;
 	written = differs(&now.st_mtim, &v->v_seen.st_mtim);
 	changed = differs(&now.st_ctim, &v->v_seen.st_ctim);

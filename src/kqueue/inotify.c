@@ -30,7 +30,7 @@
 #include "kq.h"
 
 #define MININODES 16
-#define BATCH 8192 /* bytes of events */
+#define EVENT_BYTES 8192 /* bytes of events */
 #define LARGEST (sizeof(struct inotify_event) + NAME_MAX + 1)
 
 struct inode {
@@ -44,7 +44,7 @@ struct inode {
 /* -- inodes by watch descriptor -------------------------------------------- */
 
 static struct inode **
-chain(const struct kqueue *q, int wd)
+inode_chain(const struct kqueue *q, int wd)
 {
 	return &q->q_inodes[(uint32_t)wd & (q->q_inodechains - 1)];
 }
@@ -56,7 +56,7 @@ inode_find(const struct kqueue *q, int wd)
 
 	if (q->q_inodechains == 0)
 		return NULL;
-	for (in = *chain(q, wd); in != NULL && in->i_wd != wd;)
+	for (in = *inode_chain(q, wd); in != NULL && in->i_wd != wd;)
 		in = in->i_next;
 	return in;
 }
@@ -76,7 +76,7 @@ chains_grow(struct kqueue *q)
 	for (i = 0; i < n; i++)
 		while ((in = old[i]) != NULL) {
 			old[i] = in->i_next;
-			to = chain(q, in->i_wd);
+			to = inode_chain(q, in->i_wd);
 			in->i_next = *to;
 			*to = in;
 		}
@@ -94,7 +94,7 @@ inode_new(struct kqueue *q, int wd)
 	if (q->q_inodechains == 0 || (in = calloc(1, sizeof(*in))) == NULL)
 		return NULL;
 	in->i_wd = wd;
-	to = chain(q, wd);
+	to = inode_chain(q, wd);
 	in->i_next = *to;
 	*to = in;
 	q->q_ninodes++;
@@ -104,7 +104,7 @@ inode_new(struct kqueue *q, int wd)
 static void
 inode_unlink(struct kqueue *q, struct inode *in)
 {
-	struct inode **link = chain(q, in->i_wd);
+	struct inode **link = inode_chain(q, in->i_wd);
 
 	while (*link != in)
 		link = &(*link)->i_next;
@@ -169,7 +169,7 @@ put_right(struct kqueue *q, const struct observer *ob, int wd)
 
 /* One observer wants less or has gone: so may the kernel. */
 static void
-narrow(struct kqueue *q, struct inode *in)
+narrow_mask(struct kqueue *q, struct inode *in)
 {
 	const struct observer *ob = in->i_observers;
 	int wd;
@@ -195,7 +195,7 @@ leave(struct kqueue *q, struct observer *ob)
 	*link = ob->ob_next;
 	ob->ob_inode = NULL;
 	if (in->i_observers != NULL) {
-		narrow(q, in);
+		narrow_mask(q, in);
 		return;
 	}
 	if (!in->i_gone)
@@ -234,7 +234,7 @@ inotify_observe(struct kqueue *q, struct observer *ob, uint32_t mask)
 	in->i_mask |= mask;
 	ob->ob_mask = mask;
 	if (ob->ob_inode == in) {
-		narrow(q, in);
+		narrow_mask(q, in);
 		return 0;
 	}
 	if (ob->ob_inode != NULL)
@@ -308,7 +308,7 @@ overflow(struct kqueue *q)
 }
 
 static void
-take(struct kqueue *q, const struct inotify_event *event)
+take_event(struct kqueue *q, const struct inotify_event *event)
 {
 	struct observer *ob, *next;
 	struct inode *in;
@@ -331,14 +331,14 @@ take(struct kqueue *q, const struct inotify_event *event)
 static int
 take_batch(struct kqueue *q)
 {
-	_Alignas(struct inotify_event) char events[BATCH];
+	_Alignas(struct inotify_event) char events[EVENT_BYTES];
 	const struct inotify_event *event;
 	int n, i;
 
 	n = (int)syscall(SYS_read, q->q_inotify, events, sizeof(events));
 	for (i = 0; i < n; i += (int)(sizeof(*event) + event->len)) {
 		event = (const void *)(events + i);
-		take(q, event);
+		take_event(q, event);
 	}
 	return n > 0 ? n : 0;
 }
@@ -352,7 +352,7 @@ inotify_collect(struct kqueue *q)
 	if (q->q_inotify == -1)
 		return;
 	/* If there was room for one more, there was no more. */
-	if (take_batch(q) <= BATCH - (int)LARGEST ||
+	if (take_batch(q) <= EVENT_BYTES - (int)LARGEST ||
 	    ioctl(q->q_inotify, FIONREAD, &left) == -1)
 		return;
 	for (; left > 0 && (n = take_batch(q)) > 0; left -= n)

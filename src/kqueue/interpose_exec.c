@@ -44,7 +44,7 @@ extern FILE *_IO_popen(const char *, const char *);
 static spawn_fn *real_spawn, *real_spawnp;
 
 __attribute__((constructor)) static void
-find_real(void)
+find_spawn(void)
 {
 	void *found;
 

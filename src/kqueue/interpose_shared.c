@@ -21,7 +21,7 @@ static struct {
 	int (*closedir)(DIR *);
 	FILE *(*freopen)(const char *, const char *, FILE *);
 	FILE *(*freopen64)(const char *, const char *, FILE *);
-} real;
+} real_shared;
 
 int libkq_closedir(DIR *dir);
 FILE *libkq_freopen(const char *restrict path, const char *restrict mode,
@@ -30,11 +30,11 @@ FILE *libkq_freopen64(const char *restrict path, const char *restrict mode,
     FILE *restrict fp);
 
 static __attribute__((constructor)) void
-find_all(void)
+find_shared(void)
 {
-	interpose_find("closedir", &real.closedir);
-	interpose_find("freopen", &real.freopen);
-	interpose_find("freopen64", &real.freopen64);
+	interpose_find("closedir", &real_shared.closedir);
+	interpose_find("freopen", &real_shared.freopen);
+	interpose_find("freopen64", &real_shared.freopen64);
 }
 
 KQ_EXPORT int
@@ -42,13 +42,13 @@ libkq_closedir(DIR *dir)
 {
 	int fd, r;
 
-	if (real.closedir == NULL)
-		find_all();
+	if (real_shared.closedir == NULL)
+		find_shared();
 	if (!interpose_on())
-		return real.closedir(dir);
+		return real_shared.closedir(dir);
 	fd = dirfd(dir);
 	watch_close_begin(fd);
-	r = real.closedir(dir);
+	r = real_shared.closedir(dir);
 	watch_close_end(fd);
 	return r;
 }
@@ -79,16 +79,16 @@ KQ_EXPORT FILE *
 libkq_freopen(const char *restrict path, const char *restrict mode,
     FILE *restrict fp)
 {
-	if (real.freopen == NULL)
-		find_all();
-	return reopen(real.freopen, path, mode, fp);
+	if (real_shared.freopen == NULL)
+		find_shared();
+	return reopen(real_shared.freopen, path, mode, fp);
 }
 
 KQ_EXPORT FILE *
 libkq_freopen64(const char *restrict path, const char *restrict mode,
     FILE *restrict fp)
 {
-	if (real.freopen64 == NULL)
-		find_all();
-	return reopen(real.freopen64, path, mode, fp);
+	if (real_shared.freopen64 == NULL)
+		find_shared();
+	return reopen(real_shared.freopen64, path, mode, fp);
 }

@@ -280,7 +280,7 @@ signalfd(int fd, const sigset_t *set, int flags)
 /* -- waits ----------------------------------------------------------------- */
 
 static BARE_CODE void
-release(void *claim)
+release_claim(void *claim)
 {
 	int saved = errno;
 
@@ -299,7 +299,7 @@ wait_call(uint64_t set, long number, const long a[6])
 	volatile long r;
 	int type;
 
-	pthread_cleanup_push(release, (void *)(uintptr_t)&claim);
+	pthread_cleanup_push(release_claim, (void *)(uintptr_t)&claim);
 	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
 	r = syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 	pthread_setcanceltype(type, NULL);

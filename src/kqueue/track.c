@@ -131,7 +131,7 @@ receive(int fd, union buffer *b)
 
 /* The answer to our request is there when that returns. */
 static bool
-is_listening(int fd, uint32_t ack)
+is_subscribed(int fd, uint32_t ack)
 {
 	struct proc_event e;
 	union buffer b;
@@ -161,7 +161,7 @@ listen_to_kernel(int fd)
 		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
 	if (syscall(SYS_bind, fd, &address, sizeof(address)) == -1 ||
 	    request(fd, PROC_CN_MCAST_LISTEN, 1, ack) != 0 ||
-	    !is_listening(fd, ack))
+	    !is_subscribed(fd, ack))
 		return ENOTSUP;
 	request(fd, PROC_CN_MCAST_LISTEN, 2, ack);
 	return 0;
