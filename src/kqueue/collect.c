@@ -23,6 +23,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "ktime.h"
 #include "turn.h"
 
 #define VAIN 4 /* rounds without an event before we look at the time */
@@ -103,6 +104,7 @@ wait_epoll(const struct turn *t, struct epoll_event *buf, int max,
     const struct timespec *left)
 {
 	int epfd = t->t_queue->q_epoll, n;
+	struct ktime kt;
 
 	if (left == NULL)
 		return t->t_cancel ? wait_cancel(t, buf, max, -1) :
@@ -111,8 +113,8 @@ wait_epoll(const struct turn *t, struct epoll_event *buf, int max,
 		return poll_epoll(epfd, buf, max, 0);
 #ifdef SYS_epoll_pwait2
 	if (left->tv_nsec % 1000000 != 0 || !t->t_cancel) {
-		n = (int)syscall(SYS_epoll_pwait2, epfd, buf, max, left, NULL,
-		    _NSIG / 8);
+		n = (int)syscall(SYS_epoll_pwait2, epfd, buf, max,
+		    ktime_of(&kt, left), NULL, _NSIG / 8);
 		if (n != -1 || errno != ENOSYS)
 			return n;
 	}

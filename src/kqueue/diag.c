@@ -48,16 +48,14 @@ ask_unix(int netlink, ino_t inode)
 
 /* The attribute in the answer, NULL if it is another answer. */
 static const void *
-attribute(const struct nlmsghdr *h, size_t len, int type)
+attribute(struct nlmsghdr *h, size_t len, int type)
 {
-	const struct rtattr *a;
+	struct rtattr *a;
 	int left;
 
 	if (!NLMSG_OK(h, len) || h->nlmsg_type != SOCK_DIAG_BY_FAMILY)
 		return NULL;
-	a = (const struct rtattr *)((const struct unix_diag_msg *)NLMSG_DATA(
-					h) +
-	    1);
+	a = (struct rtattr *)((struct unix_diag_msg *)NLMSG_DATA(h) + 1);
 	left = (int)(h->nlmsg_len - NLMSG_LENGTH(sizeof(struct unix_diag_msg)));
 	for (; RTA_OK(a, left); a = RTA_NEXT(a, left))
 		if (a->rta_type == type)

@@ -308,7 +308,7 @@ overflow(struct kqueue *q)
 }
 
 static void
-take_event(struct kqueue *q, const struct inotify_event *event)
+tell_event(struct kqueue *q, const struct inotify_event *event)
 {
 	struct observer *ob, *next;
 	struct inode *in;
@@ -338,7 +338,7 @@ take_batch(struct kqueue *q)
 	n = (int)syscall(SYS_read, q->q_inotify, events, sizeof(events));
 	for (i = 0; i < n; i += (int)(sizeof(*event) + event->len)) {
 		event = (const void *)(events + i);
-		take_event(q, event);
+		tell_event(q, event);
 	}
 	return n > 0 ? n : 0;
 }

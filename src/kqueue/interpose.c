@@ -22,8 +22,6 @@
  * syscall(SYS_close), io_uring, libraries loaded so that they do not see ours.
  * kqueue(2), CAVEATS.
  */
-#undef _FILE_OFFSET_BITS /* it would make fcntl() and lseek() other names */
-
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -44,6 +42,7 @@
 #include "export.h"
 #include "interpose.h"
 #include "kq.h"
+#include "libc.h"
 #include "own.h"
 #include "process.h"
 #include "watch.h"
@@ -52,13 +51,6 @@
  */
 
 #pragma weak dlsym
-
-extern int __close(int fd);
-extern int __connect(int fd, const struct sockaddr *addr, socklen_t len);
-extern int __dup2(int from, int to);
-extern int __fcntl(int fd, int cmd, ...);
-extern off_t __lseek(int fd, off_t offset, int whence);
-extern int _IO_fclose(FILE *fp);
 
 static int
 raw_dup(int fd)
@@ -98,27 +90,27 @@ static struct {
 	int (*dup2)(int, int);
 	int (*dup3)(int, int, int);
 	int (*fclose)(FILE *);
-	int (*fcntl)(int, int, ...);
-	int (*fcntl64)(int, int, ...);
+	int (*fcntl_any)(int, int, ...);
+	int (*fcntl_large)(int, int, ...);
 	int (*listen)(int, int);
-	off_t (*lseek)(int, off_t, int);
-	off64_t (*lseek64)(int, off64_t, int);
+	libc_off (*lseek_any)(int, libc_off, int);
+	int64_t (*lseek_large)(int, int64_t, int);
 	int (*pclose)(FILE *);
 	int (*shutdown)(int, int);
 } real = {
-	.close = __close,
+	.close = libc_close,
 	.close_range = raw_close_range,
-	.connect = __connect,
+	.connect = libc_connect,
 	.dup = raw_dup,
-	.dup2 = __dup2,
+	.dup2 = libc_dup2,
 	.dup3 = raw_dup3,
-	.fclose = _IO_fclose,
-	.fcntl = __fcntl,
-	.fcntl64 = __fcntl,
+	.fclose = libc_fclose,
+	.fcntl_any = libc_fcntl,
+	.fcntl_large = libc_fcntl,
 	.listen = raw_listen,
-	.lseek = __lseek,
-	.lseek64 = __lseek,
-	.pclose = _IO_fclose,
+	.lseek_any = libc_lseek,
+	.lseek_large = libc_lseek64,
+	.pclose = libc_pclose,
 	.shutdown = raw_shutdown,
 };
 
@@ -143,11 +135,11 @@ find_all(void)
 	interpose_find("dup2", &real.dup2);
 	interpose_find("dup3", &real.dup3);
 	interpose_find("fclose", &real.fclose);
-	interpose_find("fcntl", &real.fcntl);
-	interpose_find("fcntl64", &real.fcntl64);
+	interpose_find("fcntl", &real.fcntl_any);
+	interpose_find("fcntl64", &real.fcntl_large);
 	interpose_find("listen", &real.listen);
-	interpose_find("lseek", &real.lseek);
-	interpose_find("lseek64", &real.lseek64);
+	interpose_find("lseek", &real.lseek_any);
+	interpose_find("lseek64", &real.lseek_large);
 	interpose_find("pclose", &real.pclose);
 	interpose_find("shutdown", &real.shutdown);
 }
@@ -297,7 +289,7 @@ will_replace(int from, int to)
 		return false;
 	if (!watch_has(to) && !kqueue_is_name(to))
 		return true;
-	will = real.fcntl(from, F_GETFD) != -1 &&
+	will = real.fcntl_any(from, F_GETFD) != -1 &&
 	    getrlimit(RLIMIT_NOFILE, &rl) == 0 && (rlim_t)to < rl.rlim_cur;
 	errno = saved;
 	return will;
@@ -358,9 +350,15 @@ copied(int fd, int cmd, int r)
 	return r;
 }
 
-/* Like libc, which does not know either which type the argument has. */
+/*
+ * Names of our own, for a header may make fcntl() and lseek() those of 64
+ * bits.  Like libc, which does not know either which type the argument has.
+ */
+KQ_EXPORT int fcntl_any(int fd, int cmd, ...) __asm__("fcntl");
+KQ_EXPORT int fcntl_large(int fd, int cmd, ...) __asm__("fcntl64");
+
 KQ_EXPORT int
-fcntl(int fd, int cmd, ...)
+fcntl_any(int fd, int cmd, ...)
 {
 	va_list ap;
 	void *arg;
@@ -368,11 +366,11 @@ fcntl(int fd, int cmd, ...)
 	va_start(ap, cmd);
 	arg = va_arg(ap, void *);
 	va_end(ap);
-	return copied(fd, cmd, real.fcntl(fd, cmd, arg));
+	return copied(fd, cmd, real.fcntl_any(fd, cmd, arg));
 }
 
 KQ_EXPORT int
-fcntl64(int fd, int cmd, ...)
+fcntl_large(int fd, int cmd, ...)
 {
 	va_list ap;
 	void *arg;
@@ -380,7 +378,7 @@ fcntl64(int fd, int cmd, ...)
 	va_start(ap, cmd);
 	arg = va_arg(ap, void *);
 	va_end(ap);
-	return copied(fd, cmd, real.fcntl64(fd, cmd, arg));
+	return copied(fd, cmd, real.fcntl_large(fd, cmd, arg));
 }
 
 /* -- what epoll does not tell -------------------------------------------------
@@ -396,11 +394,15 @@ shutdown(int fd, int how)
 	return r;
 }
 
+/* glibc's header has a union for the address. */
+KQ_EXPORT int connect_any(int fd, const struct sockaddr *addr,
+    socklen_t len) __asm__("connect");
+
 /* Whatever it returns: a connection may be on its way. */
 KQ_EXPORT int
-connect(int fd, __CONST_SOCKADDR_ARG addr, socklen_t len)
+connect_any(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	int r = real.connect(fd, addr.__sockaddr__, len);
+	int r = real.connect(fd, addr, len);
 
 	watch_event(fd, WATCH_CONNECT);
 	return r;
@@ -416,20 +418,25 @@ listen(int fd, int backlog)
 	return r;
 }
 
-KQ_EXPORT off_t
-lseek(int fd, off_t offset, int whence)
+KQ_EXPORT libc_off lseek_any(int fd, libc_off offset, int whence) __asm__(
+    "lseek");
+KQ_EXPORT int64_t lseek_large(int fd, int64_t offset, int whence) __asm__(
+    "lseek64");
+
+KQ_EXPORT libc_off
+lseek_any(int fd, libc_off offset, int whence)
 {
-	off_t r = real.lseek(fd, offset, whence);
+	libc_off r = real.lseek_any(fd, offset, whence);
 
 	if (r != -1 && (offset != 0 || whence != SEEK_CUR))
 		watch_event(fd, WATCH_SEEK);
 	return r;
 }
 
-KQ_EXPORT off64_t
-lseek64(int fd, off64_t offset, int whence)
+KQ_EXPORT int64_t
+lseek_large(int fd, int64_t offset, int whence)
 {
-	off64_t r = real.lseek64(fd, offset, whence);
+	int64_t r = real.lseek_large(fd, offset, whence);
 
 	if (r != -1 && (offset != 0 || whence != SEEK_CUR))
 		watch_event(fd, WATCH_SEEK);

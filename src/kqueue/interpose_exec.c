@@ -31,30 +31,29 @@
 
 #include "export.h"
 #include "kq.h"
+#include "libc.h"
 #include "signals.h"
-
-typedef int spawn_fn(pid_t *, const char *, const posix_spawn_file_actions_t *,
-    const posix_spawnattr_t *, char *const *, char *const *);
 
 /* What a static program has instead of dlsym(). */
 extern void *dlsym(void *, const char *) __attribute__((weak));
-extern spawn_fn __posix_spawn __attribute__((weak));
-extern FILE *_IO_popen(const char *, const char *);
 
-static spawn_fn *real_spawn, *real_spawnp;
+static libc_spawn_fn *real_spawn, *real_spawnp;
+static FILE *(*real_popen)(const char *, const char *) = libc_popen;
 
 __attribute__((constructor)) static void
 find_spawn(void)
 {
 	void *found;
 
-	real_spawn = __posix_spawn;
+	real_spawn = libc_spawn;
 	if (dlsym == NULL)
 		return;
 	if ((found = dlsym(RTLD_NEXT, "posix_spawn")) != NULL)
 		memcpy(&real_spawn, &found, sizeof(found));
 	if ((found = dlsym(RTLD_NEXT, "posix_spawnp")) != NULL)
 		memcpy(&real_spawnp, &found, sizeof(found));
+	if ((found = dlsym(RTLD_NEXT, "popen")) != NULL)
+		memcpy(&real_popen, &found, sizeof(found));
 }
 
 /* -- exec ------------------------------------------------------------------ */
@@ -314,7 +313,8 @@ posix_spawnp(pid_t *restrict pid, const char *restrict file,
     const posix_spawnattr_t *restrict attr, char *const argv[restrict],
     char *const envp[restrict])
 {
-	spawn_fn *spawn = real_spawnp != NULL ? real_spawnp : spawn_along_path;
+	libc_spawn_fn *spawn =
+	    real_spawnp != NULL ? real_spawnp : spawn_along_path;
 	bool plain;
 	int error;
 
@@ -331,7 +331,7 @@ KQ_EXPORT FILE *
 popen(const char *command, const char *mode)
 {
 	bool plain = plain_begin();
-	FILE *file = _IO_popen(command, mode);
+	FILE *file = real_popen(command, mode);
 	int saved = errno;
 
 	if (plain)

@@ -7,8 +7,6 @@
  * has libc's own, and what they close is noticed as late as what
  * syscall(SYS_close) closes.
  */
-#undef _FILE_OFFSET_BITS /* it would make freopen() another name */
-
 #include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
@@ -19,22 +17,22 @@
 
 static struct {
 	int (*closedir)(DIR *);
-	FILE *(*freopen)(const char *, const char *, FILE *);
-	FILE *(*freopen64)(const char *, const char *, FILE *);
+	FILE *(*freopen_any)(const char *, const char *, FILE *);
+	FILE *(*freopen_large)(const char *, const char *, FILE *);
 } real_shared;
 
 int libkq_closedir(DIR *dir);
 FILE *libkq_freopen(const char *restrict path, const char *restrict mode,
     FILE *restrict fp);
-FILE *libkq_freopen64(const char *restrict path, const char *restrict mode,
-    FILE *restrict fp);
+FILE *libkq_freopen_large(const char *restrict path, const char *restrict mode,
+    FILE *restrict fp) __asm__("libkq_freopen64");
 
 static __attribute__((constructor)) void
 find_shared(void)
 {
 	interpose_find("closedir", &real_shared.closedir);
-	interpose_find("freopen", &real_shared.freopen);
-	interpose_find("freopen64", &real_shared.freopen64);
+	interpose_find("freopen", &real_shared.freopen_any);
+	interpose_find("freopen64", &real_shared.freopen_large);
 }
 
 KQ_EXPORT int
@@ -79,16 +77,16 @@ KQ_EXPORT FILE *
 libkq_freopen(const char *restrict path, const char *restrict mode,
     FILE *restrict fp)
 {
-	if (real_shared.freopen == NULL)
+	if (real_shared.freopen_any == NULL)
 		find_shared();
-	return reopen(real_shared.freopen, path, mode, fp);
+	return reopen(real_shared.freopen_any, path, mode, fp);
 }
 
 KQ_EXPORT FILE *
-libkq_freopen64(const char *restrict path, const char *restrict mode,
+libkq_freopen_large(const char *restrict path, const char *restrict mode,
     FILE *restrict fp)
 {
-	if (real_shared.freopen64 == NULL)
+	if (real_shared.freopen_large == NULL)
 		find_shared();
-	return reopen(real_shared.freopen64, path, mode, fp);
+	return reopen(real_shared.freopen_large, path, mode, fp);
 }

@@ -24,6 +24,7 @@
 
 #include "export.h"
 #include "kq.h"
+#include "ktime.h"
 #include "signals.h"
 
 /* siginterrupt(): signals whose handlers signal() installs to interrupt. */
@@ -303,7 +304,7 @@ wait_call(uint64_t set, long number, const long a[6])
 	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
 	r = syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 	pthread_setcanceltype(type, NULL);
-	if (number == SYS_rt_sigtimedwait && r > 0 &&
+	if (number == SYS_KT_RT_SIGTIMEDWAIT && r > 0 &&
 	    (signals_watched() & signal_bit((int)r)) != 0)
 		signal_count((int)r);
 	pthread_cleanup_pop(1);
@@ -314,10 +315,12 @@ KQ_EXPORT int
 sigtimedwait(const sigset_t *restrict set, siginfo_t *restrict info,
     const struct timespec *restrict timeout)
 {
+	struct ktime kt;
 	int r;
 
-	r = (int)wait_call(signal_set_of(set), SYS_rt_sigtimedwait,
-	    (long[6]){ (long)set, (long)info, (long)timeout, KERNEL_SIGSET });
+	r = (int)wait_call(signal_set_of(set), SYS_KT_RT_SIGTIMEDWAIT,
+	    (long[6]){ (long)set, (long)info, (long)ktime_of(&kt, timeout),
+		KERNEL_SIGSET });
 	/* As glibc has it: raise() looks like kill(). */
 	if (r > 0 && info != NULL && info->si_code == SI_TKILL)
 		info->si_code = SI_USER;
@@ -377,13 +380,10 @@ KQ_EXPORT int
 ppoll(struct pollfd *fds, nfds_t nfds, const struct timespec *timeout,
     const sigset_t *mask)
 {
-	struct timespec left;
+	struct ktime left; /* the kernel writes to it */
 
-	/* The kernel writes there what is left of it. */
-	if (timeout != NULL)
-		left = *timeout;
-	return (int)wait_call(opened_by(mask), SYS_ppoll,
-	    (long[6]){ (long)fds, (long)nfds, timeout != NULL ? (long)&left : 0,
+	return (int)wait_call(opened_by(mask), SYS_KT_PPOLL,
+	    (long[6]){ (long)fds, (long)nfds, (long)ktime_of(&left, timeout),
 		(long)mask, KERNEL_SIGSET });
 }
 
@@ -409,13 +409,11 @@ pselect(int nfds, fd_set *restrict in, fd_set *restrict out,
 		const sigset_t *set;
 		size_t size;
 	} sixth = { mask, KERNEL_SIGSET };
-	struct timespec left;
+	struct ktime left;
 
-	if (timeout != NULL)
-		left = *timeout;
-	return (int)wait_call(opened_by(mask), SYS_pselect6,
+	return (int)wait_call(opened_by(mask), SYS_KT_PSELECT6,
 	    (long[6]){ nfds, (long)in, (long)out, (long)except,
-		timeout != NULL ? (long)&left : 0, (long)&sixth });
+		(long)ktime_of(&left, timeout), (long)&sixth });
 }
 
 KQ_EXPORT int
@@ -431,7 +429,9 @@ KQ_EXPORT int
 epoll_pwait2(int epfd, struct epoll_event *events, int maxevents,
     const struct timespec *timeout, const sigset_t *mask)
 {
+	struct ktime kt;
+
 	return (int)wait_call(opened_by(mask), SYS_epoll_pwait2,
-	    (long[6]){ epfd, (long)events, maxevents, (long)timeout, (long)mask,
-		KERNEL_SIGSET });
+	    (long[6]){ epfd, (long)events, maxevents,
+		(long)ktime_of(&kt, timeout), (long)mask, KERNEL_SIGSET });
 }

@@ -22,7 +22,7 @@
 
 _Thread_local int process_vforked __attribute__((tls_model("initial-exec")));
 
-#if defined(__x86_64__) && defined(__ELF__) && defined(__LP64__)
+#if defined(__x86_64__) && defined(__LP64__) && defined(__GLIBC__)
 
 bool process_vforks_unseen = false;
 

@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "kq.h"
+#include "ktime.h"
 #include "process.h"
 #include "signals.h"
 
@@ -88,7 +89,7 @@ blocked_by(int dir, const char *tid, uint64_t *set)
 	return true;
 }
 
-struct dirent64 {
+struct entry {
 	uint64_t d_ino;
 	int64_t d_off;
 	uint16_t d_reclen;
@@ -124,8 +125,8 @@ static struct survey
 survey_threads(uint64_t set)
 {
 	struct survey s = { .blocked = set };
-	_Alignas(struct dirent64) char buffer[1024];
-	struct dirent64 *entry;
+	_Alignas(struct entry) char buffer[1024];
+	struct entry *entry;
 	long n, at;
 	int dir;
 
@@ -138,7 +139,7 @@ survey_threads(uint64_t set)
 	while (s.blocked != 0 &&
 	    (n = syscall(SYS_getdents64, dir, buffer, sizeof(buffer))) > 0)
 		for (at = 0; at < n; at += entry->d_reclen) {
-			entry = (struct dirent64 *)(void *)(buffer + at);
+			entry = (struct entry *)(void *)(buffer + at);
 			survey_thread(&s, dir, entry->d_name);
 		}
 	fd_close(dir);
@@ -187,12 +188,12 @@ drop(int signo)
 static BARE_CODE void
 take(int signo)
 {
-	static const struct timespec now;
+	static const struct ktime now;
 	uint64_t set = signal_bit(signo);
 	siginfo_t info;
 
-	while (syscall(SYS_rt_sigtimedwait, &set, &info, &now, KERNEL_SIGSET) ==
-	    signo) {
+	while (syscall(SYS_KT_RT_SIGTIMEDWAIT, &set, &info, &now,
+		   KERNEL_SIGSET) == signo) {
 		signal_count(signo);
 		hold(signo, &info);
 	}

@@ -70,7 +70,6 @@ static void hook(int signo, siginfo_t *info, void *context);
 /* -- the real thing -------------------------------------------------------- */
 
 extern void *dlsym(void *, const char *) __attribute__((weak));
-extern int __sigaction(int, const struct sigaction *, struct sigaction *);
 
 /* A static program has one name for it, and no dlsym(). */
 __attribute__((constructor)) BARE_CODE static void
@@ -83,7 +82,7 @@ find_real(void)
 	if (found != NULL)
 		memcpy(&real_sigaction, &found, sizeof(found));
 	else
-		real_sigaction = __sigaction;
+		real_sigaction = libc_sigaction;
 }
 
 /* -- the lock -------------------------------------------------------------- */

@@ -18,6 +18,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "libc.h"
+
 /*
  * A handler may interrupt anything, the thread sanitizer's own code too; the
  * sanitizer calls sigaction() before it is ready, and sees no lock taken while
@@ -27,9 +29,6 @@
 
 #define LAST_SIGNAL	64
 #define KERNEL_SIGSET	sizeof(uint64_t)
-
-/* What libc keeps to itself: SIGCANCEL and SIGSETXID, not to be touched. */
-#define LIBC_SIGNALS	(signal_bit(32) | signal_bit(33))
 
 BARE_CODE static inline uint64_t
 signal_bit(int signo)

@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 #include "kq.h"
+#include "ktime.h"
 
 /* -- system calls ---------------------------------------------------------- */
 
@@ -41,9 +42,9 @@ uint32_t
 source_poll(int fd, uint32_t events)
 {
 	struct pollfd pfd = { .fd = fd, .events = (short)events };
-	struct timespec now = { .tv_sec = 0 };
+	struct ktime now = { .kt_sec = 0 };
 
-	return syscall(SYS_ppoll, &pfd, 1, &now, NULL, _NSIG / 8) == 1 ?
+	return syscall(SYS_KT_PPOLL, &pfd, 1, &now, NULL, _NSIG / 8) == 1 ?
 	    (unsigned short)pfd.revents :
 	    0;
 }
