@@ -532,6 +532,7 @@ void
 kquay_setops(struct kquay_conn *c, const struct kquay_ops *ops)
 {
 	c->ops = ops != NULL ? ops : &kquay_pool_loop(c)->ops;
+	kquay_input_unsee(c);
 	kquay_conn_wake(c); /* what is kept may be enough for them */
 }
 

@@ -1,7 +1,8 @@
 /*
  * Input: one recv(2) into the loop's buffer, cut into lines there or passed
  * on as it is.  What is not used is copied to the connection (struct kept),
- * and back in front of the next recv.
+ * and back in front of the next recv, with how much of it was searched for the
+ * end of a line or frame already.
  *
  * The loop's buffer holds inmax + READSIZE + 1 bytes: a connection that is
  * read from keeps at most inmax, and the last byte is for a NUL.  One that is
@@ -16,21 +17,17 @@
 #include <string.h>
 #include <unistd.h>
 
-static size_t unkeep(const struct kquay_conn *c);
+static size_t unkeep(const struct kquay_conn *c, size_t *seen);
 static ssize_t receive(struct kquay_conn *c, char *buf, size_t size);
-static void pass(struct kquay_conn *c, size_t len);
-static size_t pass_lines(struct kquay_conn *c, char *buf, size_t len);
+static void pass(struct kquay_conn *c, size_t len, size_t seen);
+static size_t pass_lines(struct kquay_conn *c, char *buf, size_t len,
+    size_t *seen);
 static size_t pass_raw(struct kquay_conn *c, char *buf, size_t len);
 static void last_line(struct kquay_conn *c, char *buf, size_t len);
 static void at_end(struct kquay_conn *c);
-static void keep(struct kquay_conn *c, const char *buf, size_t len);
+static void keep(struct kquay_conn *c, const char *buf, size_t len,
+    size_t seen);
 static void failed(struct kquay_conn *c, int err, const struct kevent *ev);
-
-static inline int
-wanted(const struct kquay_conn *c)
-{
-	return c->state == CONN_OPEN && !(c->flags & C_BLOCKED);
-}
 
 /*
  * Read from c, which is OPEN, because of *ev, or on suspicion if ev is NULL.
@@ -40,11 +37,11 @@ int
 kquay_input_read(struct kquay_conn *c, const struct kevent *ev)
 {
 	struct kquay *q = kquay_pool_loop(c);
-	size_t kept = 0;
+	size_t kept = 0, seen = 0;
 	ssize_t n;
 
 	if (c->flags & C_KEPT)
-		kept = unkeep(c);
+		kept = unkeep(c, &seen);
 	n = receive(c, q->inbuf + kept, READSIZE);
 	if (n == -1) {
 		failed(c, errno, ev);
@@ -67,7 +64,7 @@ kquay_input_read(struct kquay_conn *c, const struct kevent *ev)
 			c->peer.sa.sa_family == AF_INET6))
 			c->flags |= C_EOF;
 	}
-	pass(c, kept + (size_t)n);
+	pass(c, kept + (size_t)n, seen);
 	return 1;
 }
 
@@ -75,21 +72,30 @@ kquay_input_read(struct kquay_conn *c, const struct kevent *ev)
 void
 kquay_input_again(struct kquay_conn *c)
 {
-	size_t kept = 0;
+	size_t kept = 0, seen = 0;
 
 	if (c->flags & C_KEPT)
-		kept = unkeep(c);
-	pass(c, kept);
+		kept = unkeep(c, &seen);
+	pass(c, kept, seen);
 }
 
 /* Put what was kept, and stays so, at the begin of the loop's buffer. */
 static size_t
-unkeep(const struct kquay_conn *c)
+unkeep(const struct kquay_conn *c, size_t *seen)
 {
 	const struct kept *in = kquay_pool_more(c)->in;
 
 	memcpy(kquay_pool_loop(c)->inbuf, in->data, in->len);
+	*seen = in->seen;
 	return in->len;
+}
+
+/* Others will look for the end of what is kept. */
+void
+kquay_input_unsee(struct kquay_conn *c)
+{
+	if (c->flags & C_KEPT)
+		kquay_pool_more(c)->in->seen = 0;
 }
 
 void
@@ -173,41 +179,46 @@ failed(struct kquay_conn *c, int err, const struct kevent *ev)
 
 /*
  * Give the service len bytes of the loop's buffer, as far as it wants them,
- * and keep the rest.
+ * and keep the rest.  The first seen bytes were searched already.
  */
 static void
-pass(struct kquay_conn *c, size_t len)
+pass(struct kquay_conn *c, size_t len, size_t seen)
 {
 	const struct kquay_ops *ops;
 	struct kquay *q = kquay_pool_loop(c);
 	char *buf = q->inbuf;
 	size_t used, pos = 0;
 
-	while (pos < len && wanted(c)) {
+	while (pos < len && kquay_input_wanted(c)) {
 		ops = c->ops;
 		if (ops->input != NULL)
 			used = pass_raw(c, buf + pos, len - pos);
+		else if (ops->frame != NULL)
+			used = kquay_frame_pass(c, buf + pos, len - pos, &seen);
 		else if (ops->line != NULL)
-			used = pass_lines(c, buf + pos, len - pos);
+			used = pass_lines(c, buf + pos, len - pos, &seen);
 		else
 			used = len - pos;
 		pos += used;
-		if (used == 0 && ops == c->ops)
+		if (ops != c->ops)
+			seen = 0;
+		else if (used == 0)
 			break;
 	}
 	if (c->state != CONN_OPEN)
 		return;
-	if (wanted(c) && len - pos > q->conf.inmax) {
+	if (kquay_input_wanted(c) && len - pos > q->conf.inmax) {
 		kquay_conn_hangup(c, KQUAY_TOOLONG);
 		return;
 	}
-	if (wanted(c) && (c->flags & C_EOF)) {
-		if (pos < len && c->ops->input == NULL && c->ops->line != NULL)
+	if (kquay_input_wanted(c) && (c->flags & C_EOF)) {
+		if (pos < len && c->ops->input == NULL &&
+		    c->ops->frame == NULL && c->ops->line != NULL)
 			last_line(c, buf + pos, len - pos);
 		pos = len;
 	}
-	keep(c, buf + pos, len - pos);
-	if (wanted(c) && (c->flags & C_EOF))
+	keep(c, buf + pos, len - pos, seen);
+	if (kquay_input_wanted(c) && (c->flags & C_EOF))
 		at_end(c);
 	else if (c->flags & C_EOF)
 		kquay_conn_interest(c);
@@ -215,16 +226,19 @@ pass(struct kquay_conn *c, size_t len)
 
 /* Pass on lines until c does not want them or the callbacks change. */
 static size_t
-pass_lines(struct kquay_conn *c, char *buf, size_t len)
+pass_lines(struct kquay_conn *c, char *buf, size_t len, size_t *seen)
 {
 	const struct kquay_ops *ops = c->ops;
 	char *line = buf, *end = buf + len, *nl;
 	size_t n;
 
-	while (line < end && wanted(c) && c->ops == ops) {
-		nl = memchr(line, '\n', (size_t)(end - line));
-		if (nl == NULL)
+	while (line < end && kquay_input_wanted(c) && c->ops == ops) {
+		nl = memchr(line + *seen, '\n', (size_t)(end - line) - *seen);
+		if (nl == NULL) {
+			*seen = (size_t)(end - line);
 			break;
+		}
+		*seen = 0;
 		n = (size_t)(nl - line);
 		if (n > kquay_pool_loop(c)->conf.inmax) {
 			kquay_conn_hangup(c, KQUAY_TOOLONG);
@@ -278,7 +292,7 @@ at_end(struct kquay_conn *c)
 
 /* Keep len bytes of the loop's buffer until there is more, or it is wanted. */
 static void
-keep(struct kquay_conn *c, const char *buf, size_t len)
+keep(struct kquay_conn *c, const char *buf, size_t len, size_t seen)
 {
 	struct more *more = kquay_pool_more(c);
 	struct kept *in;
@@ -305,4 +319,5 @@ keep(struct kquay_conn *c, const char *buf, size_t len)
 	}
 	memcpy(in->data, buf, len);
 	in->len = (uint32_t)len;
+	in->seen = (uint32_t)seen;
 }

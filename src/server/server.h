@@ -81,6 +81,7 @@ struct chunk {
 /* Input that waits for its end, or for the service. */
 struct kept {
 	uint32_t len, size;
+	uint32_t seen; /* how much of it was searched for its end */
 	char data[];
 };
 
@@ -331,7 +332,34 @@ void kquay_conn_reap(struct kquay *q);
 int kquay_input_read(struct kquay_conn *c, const struct kevent *ev);
 void kquay_input_again(struct kquay_conn *c);
 void kquay_input_drop(struct kquay_conn *c);
+void kquay_input_unsee(struct kquay_conn *c);
 int kquay_input_waste(struct kquay_conn *c);
+
+/* Whether the service would take input now. */
+static inline int
+kquay_input_wanted(const struct kquay_conn *c)
+{
+	return c->state == CONN_OPEN && !(c->flags & C_BLOCKED);
+}
+
+/* frame.c */
+enum frame_cut {
+	FRAME_WHOLE,
+	FRAME_PART, /* more is needed */
+	FRAME_LONG, /* over a limit */
+	FRAME_BAD   /* no such length */
+};
+
+struct frame {
+	char *body;
+	size_t len;   /* of the body */
+	size_t whole; /* with prefix or delimiter */
+};
+
+enum frame_cut kquay_frame_cut(const struct kquay_framing *f, size_t most,
+    char *buf, size_t len, size_t *seen, struct frame *frame);
+size_t kquay_frame_pass(struct kquay_conn *c, char *buf, size_t len,
+    size_t *seen);
 
 /* output.c */
 void kquay_output_uncork(struct kquay *q);
