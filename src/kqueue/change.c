@@ -17,7 +17,6 @@
 #include <unistd.h>
 
 #include "kq.h"
-#include "process.h"
 #include "watch.h"
 
 /* What touching does to every kind of knote. */
@@ -40,6 +39,33 @@ unknown_descriptor(int fd)
 
 /* -- READ and WRITE -------------------------------------------------------- */
 
+/*
+ * What most changes are: of a knote that is there and of which nothing has to
+ * be asked, and it goes, or the kernel watches it already as it is to be.
+ * False: it is of another kind, and nothing was done.
+ */
+static inline bool
+change_plain(const struct kqueue *q, struct fdnote *fn, int which,
+    const struct kevent *kev)
+{
+	struct knote *kn = &fn->fn_knote[which];
+
+	if ((kn->kn_status & (uint8_t)~KN_DISABLED) != KN_ATTACHED ||
+	    fn->fn_extra != NULL || (kev->fflags & ~NOTE_NODATA) != 0)
+		return false;
+	if (kev->flags & EV_DELETE) {
+		kn->kn_status = 0;
+		return true;
+	}
+	if ((kev->flags & EV_FORCEONESHOT) != 0 ||
+	    (which == FN_WRITE && fn->fn_type != FD_STREAM) ||
+	    !descriptor_is_level(q, fn, which))
+		return false;
+	kn->kn_fflags = kev->fflags;
+	touch(kn, kev);
+	return true;
+}
+
 static int
 descriptor_change(struct kqueue *q, const struct kevent *kev)
 {
@@ -50,11 +76,12 @@ descriptor_change(struct kqueue *q, const struct kevent *kev)
 	if (kev->ident > INT_MAX)
 		return EBADF;
 	fn = descriptor_find(q, fd);
-	if (fn != NULL &&
-	    (process_strict ||
-		(__atomic_load_n(&watch_suspicious, __ATOMIC_RELAXED) &&
-		    watch_suspect(fd))))
-		descriptor_verify(q, fd);
+	if (fn != NULL) {
+		if (descriptor_suspect(fd))
+			descriptor_verify(q, fd);
+		if (change_plain(q, fn, which, kev))
+			return 0;
+	}
 	if (fn == NULL || (fn->fn_knote[which].kn_status & KN_ATTACHED) == 0) {
 		if ((kev->flags & EV_ADD) == 0)
 			return unknown_descriptor(fd);

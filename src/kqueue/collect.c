@@ -28,6 +28,8 @@
 
 #define VAIN 4 /* rounds without an event before we look at the time */
 
+static const struct timespec at_once;
+
 /* -- waiting --------------------------------------------------------------- */
 
 /* How long is left until the end; 0 if it has passed. */
@@ -149,21 +151,9 @@ enter_wait(const struct turn *t, struct epoll_event *buf, int max,
 static void
 number(struct turn *t)
 {
-	if (++t->t_queue->q_turn == 0)
-		++t->t_queue->q_turn;
-	t->t_number = t->t_queue->q_turn;
+	t->t_number = turn_next(t->t_queue);
 	t->t_earlier = t->t_stored;
 	t->t_skipped = false;
-}
-
-/* With no room left, those that had no turn have it in the next call. */
-static void
-set_continues(struct turn *t)
-{
-	bool more = t->t_passed || !ready_empty(t->t_queue);
-
-	__atomic_store_n(&t->t_queue->q_continues,
-	    t->t_stored == t->t_room && more, __ATOMIC_RELAXED);
 }
 
 /* The FIFO's part at the beginning. */
@@ -183,7 +173,7 @@ begin_ready(struct turn *t)
 		signal_collect(q);
 	t->t_again = t->t_all = true;
 	take_ready(t);
-	set_continues(t);
+	turn_ends(q, t->t_stored == t->t_room, t->t_passed);
 	if (t->t_stored == 0 || t->t_stored == t->t_room)
 		queue_unlock(q);
 	else
@@ -191,33 +181,32 @@ begin_ready(struct turn *t)
 	return 0;
 }
 
-/* With nothing in the FIFO not even a lock is taken. */
-static int
-begin_turn(struct turn *t)
+static void
+take_events(struct turn *t, const struct epoll_event *e, int n)
 {
-	t->t_stored = t->t_earlier = t->t_number = 0;
-	t->t_again = t->t_skipped = t->t_passed = t->t_all = t->t_inherited =
-	    false;
-	if (ready_empty(t->t_queue) && queue_signals(t->t_queue) == 0 &&
-	    !__atomic_load_n(&t->t_queue->q_continues, __ATOMIC_RELAXED))
-		return 0;
-	return begin_ready(t);
+	const struct epoll_event *end = e + n;
+	bool plain = t->t_earlier == 0 && !process_strict;
+
+	for (; e < end; e++)
+		if (plain && t->t_stored < t->t_room &&
+		    take_plain(t->t_queue, t->t_number, e,
+			&t->t_events[t->t_stored], &t->t_fill))
+			t->t_stored++;
+		else
+			take_event(t, e);
 }
 
-/* True in *more: there may be some that epoll did not get to tell of. */
-static int
-end_turn(struct turn *t, const struct epoll_event *buf, int n, bool *more)
+/*
+ * Take n events of epoll's, and leave the lock.  True: there may be some that
+ * epoll did not get to tell of.
+ */
+static bool
+take_round(struct turn *t, const struct epoll_event *e, int n)
 {
 	struct kqueue *q = t->t_queue;
-	int error, i;
+	bool more = false;
 
-	*more = false;
-	if ((error = queue_lock(q, t->t_life)) != 0)
-		return error;
-	if (t->t_number == 0)
-		number(t);
-	for (i = 0; i < n; i++)
-		take_event(t, &buf[i]);
+	take_events(t, e, n);
 	if (t->t_again) {
 		if (queue_signals(q) != 0)
 			signal_collect(q);
@@ -228,25 +217,21 @@ end_turn(struct turn *t, const struct epoll_event *buf, int n, bool *more)
 		number(t);
 		t->t_inherited = false;
 		take_ready(t);
-		*more = true;
+		more = true;
 	}
-	set_continues(t);
+	turn_ends(q, t->t_stored == t->t_room, t->t_passed);
 	queue_unlock(q);
-	return 0;
+	return more;
 }
 
-/*
- * Fill in what each event has to say.  Those that have nothing after all go:
- * another thread was faster.
- */
-static void
-fill(struct turn *t)
+int
+collect_fill(struct kevent *events, int n)
 {
-	struct kevent *ev = t->t_events, *to = ev;
+	struct kevent *ev = events, *to = ev;
 	int64_t hint;
 	int i;
 
-	for (i = 0; i < t->t_stored; i++, ev++) {
+	for (i = 0; i < n; i++, ev++) {
 		if (ev->filter == EVFILT_READ || ev->filter == EVFILT_WRITE) {
 			hint = ev->data;
 			if (!source_data(ev, (enum fdtype)(hint >> 32 & 0xff),
@@ -258,7 +243,14 @@ fill(struct turn *t)
 			*to = *ev;
 		to++;
 	}
-	t->t_stored = (int)(to - t->t_events);
+	return (int)(to - events);
+}
+
+static void
+fill(struct turn *t)
+{
+	if (t->t_fill)
+		t->t_stored = collect_fill(t->t_events, t->t_stored);
 }
 
 /*
@@ -282,20 +274,17 @@ goes_on(const struct turn *t, int before, int *vain)
  * epoll is asked for all it has, not for as many as there is room.
  */
 static int
-turn(struct turn *t, const struct timespec *left)
+rounds(struct turn *t, struct epoll_event *buf, const struct timespec *left,
+    int vain)
 {
-	static const struct timespec now;
-	struct epoll_event buf[BATCH];
-	int max, n, before, error, vain = 0;
+	int max, n, before, error;
 	bool more;
 
-	if ((error = begin_turn(t)) != 0)
-		return error;
 	do {
 		max = t->t_room - t->t_stored;
 		max = max < BATCH && !t->t_all ? max : BATCH;
 		if (t->t_stored > 0 || t->t_skipped)
-			left = &now;
+			left = &at_once;
 		if ((before = t->t_stored) == t->t_room)
 			break;
 		n = enter_wait(t, buf, max, left);
@@ -304,12 +293,54 @@ turn(struct turn *t, const struct timespec *left)
 		if (n == -1 && t->t_stored == 0)
 			return errno;
 		more = false;
-		if ((n > 0 || t->t_again) &&
-		    (error = end_turn(t, buf, n, &more)) != 0)
-			return error;
-		left = &now;
+		if (n > 0 || t->t_again) {
+			if ((error = queue_lock(t->t_queue, t->t_life)) != 0)
+				return error;
+			if (t->t_number == 0)
+				number(t);
+			more = take_round(t, buf, n > 0 ? n : 0);
+		}
+		left = &at_once;
 		t->t_all = true;
 	} while (n > 0 && (more || goes_on(t, before, &vain)));
+	fill(t);
+	return 0;
+}
+
+static int
+turn(struct turn *t, const struct timespec *left)
+{
+	struct epoll_event buf[BATCH];
+	struct kqueue *q = t->t_queue;
+	int error;
+
+	t->t_stored = t->t_earlier = 0;
+	t->t_number = 0;
+	t->t_again = t->t_all = t->t_inherited = t->t_skipped = t->t_passed =
+	    t->t_fill = false;
+	/* With nothing in the FIFO not even a lock is taken. */
+	if (!turn_is_fresh(q) && (error = begin_ready(t)) != 0)
+		return error;
+	return rounds(t, buf, left, 0);
+}
+
+/* The rest of a turn that has begun. */
+static int
+turn_begun(struct turn *t, const struct begun *b)
+{
+	int vain = 0;
+
+	if (b->b_number == 0)
+		return b->b_n == -1 ? errno : 0;
+	t->t_number = b->b_number;
+	t->t_stored = b->b_taken;
+	t->t_fill = b->b_fill;
+	t->t_more = b->b_n == b->b_max;
+	if (take_round(t, b->b_buf + b->b_taken, b->b_n - b->b_taken) ||
+	    goes_on(t, 0, &vain)) {
+		t->t_all = true;
+		return rounds(t, b->b_buf, &at_once, vain);
+	}
 	fill(t);
 	return 0;
 }
@@ -321,11 +352,10 @@ turn(struct turn *t, const struct timespec *left)
 static SELDOM int
 interrupted(struct turn *t)
 {
-	static const struct timespec now;
 	bool ignored = signal_only_ignored();
 	int error;
 
-	error = turn(t, &now);
+	error = turn(t, &at_once);
 	if (error != 0 || t->t_stored > 0)
 		return error;
 	return ignored ? 0 : EINTR;
@@ -349,7 +379,8 @@ deadline_of(const struct timespec *timeout, struct timespec *end)
 
 int
 collect(struct kqueue *q, uint32_t life, struct kevent *events, int nevents,
-    const struct timespec *timeout, bool cancel, int *stored)
+    const struct timespec *timeout, bool cancel, const struct begun *begun,
+    int *stored)
 {
 	struct turn t = { .t_queue = q,
 		.t_life = life,
@@ -368,7 +399,8 @@ collect(struct kqueue *q, uint32_t life, struct kevent *events, int nevents,
 	if (ends && !(ends = deadline_of(timeout, &end)))
 		wait = NULL;
 	for (;;) {
-		error = turn(&t, wait);
+		error = begun != NULL ? turn_begun(&t, begun) : turn(&t, wait);
+		begun = NULL;
 		if (error == EINTR)
 			error = interrupted(&t);
 		if (error != 0 || t.t_stored > 0 || poll_only)

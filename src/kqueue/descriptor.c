@@ -42,16 +42,6 @@
  */
 
 struct fdnote *
-descriptor_find(struct kqueue *q, int fd)
-{
-	uint32_t page = (uint32_t)fd / FDPAGE;
-
-	if (page >= q->q_npages || q->q_pages[page] == NULL)
-		return NULL;
-	return &q->q_pages[page][(uint32_t)fd % FDPAGE];
-}
-
-struct fdnote *
 descriptor_next(struct kqueue *q, int *fd)
 {
 	for (; (uint32_t)*fd / FDPAGE < q->q_npages; *fd |= FDPAGE - 1, ++*fd)
@@ -122,17 +112,6 @@ is_edge(const struct knote *kn)
 }
 
 /*
- * Returned once, it is not wanted any more.  A gated one may have to be asked
- * many times before, and an edge is told to one thread only.
- */
-static bool
-is_once(const struct knote *kn)
-{
-	return (kn->kn_flags & (EV_ONESHOT | EV_DISPATCH)) != 0 &&
-	    (kn->kn_status & KN_GATED) == 0;
-}
-
-/*
  * FK_* for what the enabled knotes want.  EPOLLONESHOT only once two threads
  * have waited at the same time: one thread alone does with disarming lazily.
  */
@@ -148,15 +127,15 @@ interest(const struct kqueue *q, const struct fdnote *fn)
 
 	if (read) {
 		want |= FK_IN | (is_edge(r) ? FK_EDGE : 0);
-		once = once && is_once(r);
+		once = once && knote_is_once(r);
 	}
 	if (write &&
 	    (is_edge(w) || ((r->kn_status & KN_ATTACHED) != 0 && is_edge(r)))) {
 		want |= FK_WOUT | (is_edge(w) ? FK_WEDGE : 0) |
-		    (shared && is_once(w) ? FK_WONCE : 0);
+		    (shared && knote_is_once(w) ? FK_WONCE : 0);
 	} else if (write) {
 		want |= FK_OUT;
-		once = once && is_once(w);
+		once = once && knote_is_once(w);
 	}
 	/* A hang-up is reported unasked, and must not be for ever. */
 	if ((want & (FK_IN | FK_OUT)) == 0)
@@ -435,11 +414,9 @@ descriptor_verify(struct kqueue *q, int fd)
 }
 
 bool
-descriptor_suspect(int fd)
+descriptor_suspect_slow(int fd)
 {
-	return process_strict ||
-	    (__atomic_load_n(&watch_suspicious, __ATOMIC_RELAXED) &&
-		watch_possible(fd) && watch_suspect(fd));
+	return process_strict || (watch_possible(fd) && watch_suspect(fd));
 }
 
 /* Tell the kernel of what it watched before: nothing is lost but by errors. */
@@ -684,20 +661,6 @@ descriptor_attach(struct kqueue *q, int fd, int which, const struct kevent *kev)
 	return 0;
 }
 
-/* What nearly every change finds: the kernel watches it as it should. */
-static bool
-is_watched_level(const struct kqueue *q, const struct fdnote *fn, int which)
-{
-	const struct knote *kn = &fn->fn_knote[which];
-	uint16_t bit = which == FN_READ ? FK_IN : FK_OUT;
-
-	return (fn->fn_kernel & (bit | FK_EDGE | FK_ONCE)) == bit &&
-	    (kn->kn_flags & EV_CLEAR) == 0 &&
-	    (kn->kn_status & (KN_GATED | KN_NEVER | KN_FORCED)) == 0 &&
-	    !(is_once(kn) && __atomic_load_n(&q->q_shared, __ATOMIC_RELAXED)) &&
-	    !process_strict;
-}
-
 int
 descriptor_touch(struct kqueue *q, int fd, struct fdnote *fn, int which)
 {
@@ -706,7 +669,7 @@ descriptor_touch(struct kqueue *q, int fd, struct fdnote *fn, int which)
 
 	if ((error = classify(fd, fn, which)) != 0 || !knote_enabled(kn))
 		return error;
-	if (is_watched_level(q, fn, which))
+	if (descriptor_is_level(q, fn, which))
 		return 0;
 	if (asks_itself(fn, kn))
 		descriptor_push(q, fd, fn, which);

@@ -9,7 +9,8 @@
 #include <stddef.h>
 
 #include "export.h"
-#include "kq.h"
+#include "process.h"
+#include "turn.h"
 
 static int
 check(const struct kevent *changes, int nchanges, const struct kevent *events,
@@ -122,6 +123,53 @@ change_list(struct kqueue *q, uint32_t life, const struct kevent *changes,
 	return error;
 }
 
+/*
+ * What a wait mostly is: for one thread, without a limit of time, with nothing
+ * in the FIFO, and all that comes is plain.  All of it is in one function, as
+ * after a system call the processor has forgotten where calls return to.
+ */
+static inline __attribute__((always_inline)) int
+wait_plain(struct kqueue *q, uint32_t life, struct kevent *events, int nevents,
+    const struct timespec *timeout, int *stored)
+{
+	struct epoll_event buf[BATCH];
+	int max = nevents < BATCH ? nevents : BATCH, n, i = 0, error;
+	bool fill = false;
+	uint16_t number = 0;
+
+	n = epoll_wait(q->q_epoll, buf, max, timeout == NULL ? -1 : 0);
+	if (n > 0) {
+		if ((error = queue_lock(q, life)) != 0)
+			return error;
+		number = turn_next(q);
+		while (
+		    i < n && take_plain(q, number, &buf[i], &events[i], &fill))
+			i++;
+		if (i == n && (n < max || n == nevents)) {
+			turn_ends(q, n == nevents, false);
+			queue_unlock(q);
+			*stored = n;
+			if (!fill)
+				return 0;
+			*stored = collect_fill(events, n);
+			if (*stored != 0 || timeout != NULL)
+				return 0;
+			n = 0;
+		}
+	}
+	if (n == 0 && timeout != NULL)
+		return 0;
+	return collect(q, life, events, nevents, timeout, true,
+	    n == 0 ? NULL :
+		     &(struct begun){ .b_buf = buf,
+			 .b_max = max,
+			 .b_n = n,
+			 .b_taken = i,
+			 .b_number = number,
+			 .b_fill = fill },
+	    stored);
+}
+
 KQ_EXPORT int
 kevent(int kq, const struct kevent *changes, int nchanges,
     struct kevent *events, int nevents, const struct timespec *timeout)
@@ -144,8 +192,12 @@ kevent(int kq, const struct kevent *changes, int nchanges,
 		goto fail;
 	if (stored > 0 || full || nevents == 0)
 		return stored;
-	error =
-	    collect(q, life, events, nevents, timeout, nchanges == 0, &stored);
+	if (process_single_threaded() && turn_is_fresh(q) && !process_strict &&
+	    (timeout == NULL || (timeout->tv_sec | timeout->tv_nsec) == 0))
+		error = wait_plain(q, life, events, nevents, timeout, &stored);
+	else
+		error = collect(q, life, events, nevents, timeout,
+		    nchanges == 0, NULL, &stored);
 	if (error == 0)
 		return stored;
 

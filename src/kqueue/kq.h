@@ -84,6 +84,17 @@ knote_enabled(const struct knote *kn)
 	return (kn->kn_status & (KN_ATTACHED | KN_DISABLED)) == KN_ATTACHED;
 }
 
+/*
+ * Returned once, it is not wanted any more.  A gated one may have to be asked
+ * many times before, and an edge is told to one thread only.
+ */
+static inline bool
+knote_is_once(const struct knote *kn)
+{
+	return (kn->kn_flags & (EV_ONESHOT | EV_DISPATCH)) != 0 &&
+	    (kn->kn_status & KN_GATED) == 0;
+}
+
 /* -- knotes of a descriptor: EVFILT_READ and EVFILT_WRITE ---------------------
  */
 
@@ -218,18 +229,42 @@ struct ready {            /* a knote that stands in it */
 };
 
 struct fifo {
-	struct ready *f_ring;
-	uint32_t f_size;         /* a power of two, or 0 */
 	uint32_t f_head, f_tail; /* run freely; tail - head entries */
-	uint32_t f_reserved;     /* knotes that have a place reserved */
+	struct ready *f_ring;
+	uint32_t f_size;     /* a power of two, or 0 */
+	uint32_t f_reserved; /* knotes that have a place reserved */
 };
 
 /* -- the queue ------------------------------------------------------------- */
 
+/* What each call needs comes first and is one line of the cache. */
 struct kqueue {
 	struct lock q_lock;
 	uint32_t q_life;         /* odd: open; grows at open and close */
 	int q_epoll;             /* epoll, by a number of our own */
+	uint32_t q_deferred;     /* changes kept by defer.c */
+	struct fdnote **q_pages; /* by descriptor / FDPAGE */
+	uint32_t q_npages;
+	uint32_t q_waiters; /* threads in epoll_wait, while threaded */
+	uint64_t q_signals; /* signals watched: bit (signo - 1) */
+	uint16_t q_turn;    /* numbers the collections */
+	bool q_armed;       /* invariant 4 */
+	bool q_shared;      /* two threads have waited at once */
+	bool q_continues;   /* the turn did not end with the call */
+	struct fifo q_ready;
+
+	struct object **q_slabs; /* by index / OBJSLAB */
+	uint32_t q_nslabs, q_nobjects, q_freeobject;
+	uint32_t *q_hash;    /* heads of chains, NO_OBJECT: empty */
+	uint32_t q_hashsize; /* a power of two, or 0 */
+
+	struct timers q_timers[2]; /* by enum kqclock */
+	uint64_t q_timer_at[2];    /* what the timerfd is set to, or NEVER */
+
+	struct inode **q_inodes; /* chains by watch descriptor */
+	uint32_t q_inodechains;  /* a power of two, or 0 */
+	uint32_t q_ninodes;
+
 	int q_wake;              /* eventfd */
 	int q_writer;            /* second epoll, for WRITE; -1 until needed */
 	int q_timerfd[2];        /* by enum kqclock; -1 until needed */
@@ -237,36 +272,12 @@ struct kqueue {
 	int q_inotify;           /* -1 until needed */
 	uint32_t q_slot;         /* its place in queues[] */
 	uint32_t q_names;        /* descriptors that name it */
-	uint32_t q_waiters;      /* threads in epoll_wait, while threaded */
-	bool q_armed;            /* invariant 4 */
-	bool q_shared;           /* two threads have waited at once */
-	bool q_continues;        /* the turn did not end with the call */
 	uint64_t q_lost;         /* a tag that named nothing, see repair.c */
-	uint16_t q_turn;         /* numbers the collections */
-	uint32_t q_deferred;     /* changes kept by defer.c */
 	bool q_rechecking;       /* recheck.c: its timer runs */
 	uint16_t q_recheck_turn; /* when it fired last */
 	uint32_t q_recheck_ns;   /* and how long it ran */
-	uint64_t q_signals;      /* signals watched: bit (signo - 1) */
 	struct empty *q_empties; /* EMPTY knotes that recheck.c looks at */
-
-	struct fifo q_ready;
-
-	struct fdnote **q_pages; /* by descriptor / FDPAGE */
-	uint32_t q_npages;
-
-	struct object **q_slabs; /* by index / OBJSLAB */
-	uint32_t q_nslabs, q_nobjects, q_freeobject;
-	uint32_t *q_hash;    /* heads of chains, NO_OBJECT: empty */
-	uint32_t q_hashsize; /* a power of two, or 0 */
-
-	struct inode **q_inodes; /* chains by watch descriptor */
-	uint32_t q_inodechains;  /* a power of two, or 0 */
-	uint32_t q_ninodes;
-
-	struct timers q_timers[2]; /* by enum kqclock */
-	uint64_t q_timer_at[2];    /* what the timerfd is set to, or NEVER */
-};
+} __attribute__((aligned(64)));
 
 #define NO_OBJECT UINT32_MAX
 
@@ -339,11 +350,40 @@ extern const struct filter filter_track;   /* track.c */
 
 /* -- kqueue.c: queues and their names -------------------------------------- */
 
+/* By descriptor number: the queue that it names, or NULL. */
+extern struct kqueue **kqueue_names;
+extern uint32_t kqueue_nnames; /* numbers there can be */
+
+/* The open queue that the number names, or NULL; nothing else is looked at. */
+static inline struct kqueue *
+kqueue_named(int fd)
+{
+	struct kqueue *q;
+
+	if ((uint32_t)fd >= __atomic_load_n(&kqueue_nnames, __ATOMIC_ACQUIRE))
+		return NULL;
+	q = __atomic_load_n(&kqueue_names[fd], __ATOMIC_ACQUIRE);
+	return q != NULL &&
+		(__atomic_load_n(&q->q_life, __ATOMIC_ACQUIRE) & 1) != 0 ?
+	    q :
+	    NULL;
+}
+
 /*
  * The queue that the descriptor names, a dup of one included.  NULL with
  * errno: EBADF (not open), EINVAL (no queue of this process).
  */
-struct kqueue *kqueue_find(int fd);
+SELDOM struct kqueue *kqueue_find_slow(int fd);
+
+static inline struct kqueue *
+kqueue_find(int fd)
+{
+	struct kqueue *q;
+
+	if (process_is_owner() && (q = kqueue_named(fd)) != NULL)
+		return q;
+	return kqueue_find_slow(fd);
+}
 
 /* The open queue in a slot of the table of all queues, or NULL. */
 struct kqueue *kqueue_at(uint32_t slot);
@@ -362,9 +402,25 @@ void kqueue_replace(struct kqueue *, int fd);
 /* In a forked child: no queue of the parent's is ours. */
 void kqueue_fork_child(void);
 
-/* A thread enters and leaves epoll_wait. */
-bool queue_enter(struct kqueue *);
-void queue_leave(struct kqueue *, bool entered);
+/* A thread enters and leaves epoll_wait; alone, it is not counted. */
+void queue_enter_slow(struct kqueue *);
+void queue_leave_slow(struct kqueue *);
+
+static inline bool
+queue_enter(struct kqueue *q)
+{
+	if (process_single_threaded())
+		return false;
+	queue_enter_slow(q);
+	return true;
+}
+
+static inline void
+queue_leave(struct kqueue *q, bool entered)
+{
+	if (entered)
+		queue_leave_slow(q);
+}
 
 /*
  * Put a descriptor of the library's own in the main epoll.  All of them are
@@ -385,14 +441,8 @@ void fd_close(int fd);
 /* With the lock held. */
 int change_apply(struct kqueue *, const struct kevent *);
 
-/* -- collect.c: what to return --------------------------------------------- */
+/* -- collect.c: what to return, see turn.h as well ------------------------- */
 
-/*
- * Wait for events and store up to nevents of them; *stored says how many.
- * timeout NULL is for ever.  cancel: the wait is a cancellation point.
- */
-int collect(struct kqueue *, uint32_t life, struct kevent *events, int nevents,
-    const struct timespec *timeout, bool cancel, int *stored);
 /* Events that the queue holds, for a queue that watches it. */
 int collect_count(struct kqueue *, bool look);
 
@@ -525,7 +575,16 @@ void object_watch_all(struct kqueue *);
 /* -- descriptor.c: READ and WRITE knotes, what the kernel watches for them - */
 
 /* The slot of a descriptor; NULL if there has never been a knote. */
-struct fdnote *descriptor_find(struct kqueue *, int fd);
+static inline struct fdnote *
+descriptor_find(const struct kqueue *q, int fd)
+{
+	uint32_t page = (uint32_t)fd / FDPAGE;
+
+	if (page >= q->q_npages || q->q_pages[page] == NULL)
+		return NULL;
+	return &q->q_pages[page][(uint32_t)fd % FDPAGE];
+}
+
 /* The next slot at or after *fd, which becomes its number; NULL: no more. */
 struct fdnote *descriptor_next(struct kqueue *, int *fd);
 /* The same for a tag or FIFO entry: NULL if the generation is another. */
@@ -566,7 +625,32 @@ void descriptor_rearm_all(struct kqueue *);
 /* Purge if the kernel says that the number names something else already. */
 SELDOM void descriptor_verify(struct kqueue *, int fd);
 /* A close() of it may have been missed: verify before trusting a knote. */
-bool descriptor_suspect(int fd);
+bool descriptor_suspect_slow(int fd);
+
+static inline bool
+descriptor_suspect(int fd)
+{
+	return __atomic_load_n(&watch_suspicious, __ATOMIC_RELAXED) &&
+	    descriptor_suspect_slow(fd);
+}
+
+/*
+ * The kernel watches it as it should, level-triggered: what nearly every change
+ * finds.
+ */
+static inline bool
+descriptor_is_level(const struct kqueue *q, const struct fdnote *fn, int which)
+{
+	const struct knote *kn = &fn->fn_knote[which];
+	uint16_t bit = which == FN_READ ? FK_IN : FK_OUT;
+
+	return (fn->fn_kernel & (bit | FK_EDGE | FK_ONCE)) == bit &&
+	    (kn->kn_flags & EV_CLEAR) == 0 &&
+	    (kn->kn_status & (KN_GATED | KN_NEVER | KN_FORCED)) == 0 &&
+	    !(knote_is_once(kn) &&
+		__atomic_load_n(&q->q_shared, __ATOMIC_RELAXED)) &&
+	    !process_strict;
+}
 void descriptor_free_all(struct kqueue *);
 
 /* -- source.c: what a descriptor is, and what it has to say ---------------- */

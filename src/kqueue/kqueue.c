@@ -9,8 +9,8 @@
  *	       +------------- dying, until the last thread has left epoll_wait
  *
  * queues[] holds every queue there has been; a slot is used again but never
- * freed.  names[] says which slot a descriptor number names.  Both are read
- * without a lock and written under table_lock, which is taken before a
+ * freed.  kqueue_names[] says which queue a descriptor number names.  Both are
+ * read without a lock and written under table_lock, which is taken before a
  * queue's own lock, never after it.
  *
  * The program's names are duplicates of q_epoll, the library's own: a queue
@@ -37,10 +37,12 @@
 #define MAXQUEUES 65535
 
 static struct kqueue *queues[MAXQUEUES];
-static uint32_t nqueues; /* slots ever used */
-static uint16_t *names;  /* slot + 1 of a descriptor number, or 0 */
-static uint32_t nnames;
+static uint32_t nqueues;  /* slots ever used */
+static uint32_t namesend; /* all names there have been are below this */
 static struct lock table_lock;
+
+struct kqueue **kqueue_names;
+uint32_t kqueue_nnames;
 
 /* Where the library's own descriptors begin, if the limit allows. */
 #define HIGH_FD 960
@@ -93,31 +95,17 @@ kqueue_slots(void)
 	return __atomic_load_n(&nqueues, __ATOMIC_ACQUIRE);
 }
 
-static struct kqueue *
-named_by(int fd)
-{
-	uint32_t slot;
-
-	if ((uint32_t)fd >= __atomic_load_n(&nnames, __ATOMIC_ACQUIRE))
-		return NULL;
-	slot = __atomic_load_n(&names[fd], __ATOMIC_ACQUIRE);
-	return slot == 0 ? NULL : kqueue_at(slot - 1);
-}
-
 bool
 kqueue_is_name(int fd)
 {
-	return named_by(fd) != NULL;
+	return kqueue_named(fd) != NULL;
 }
 
 struct kqueue *
-kqueue_find(int fd)
+kqueue_find_slow(int fd)
 {
-	struct kqueue *q;
 	bool closing;
 
-	if (process_is_owner() && (q = named_by(fd)) != NULL)
-		return q;
 	process_check();
 	/* One that is just being closed is open, but no queue any more. */
 	closing = watch_closing(fd);
@@ -140,8 +128,10 @@ take_slot(void)
 		    q->q_wake == -1)
 			return q;
 	}
-	if (nqueues == MAXQUEUES || (q = calloc(1, sizeof(*q))) == NULL)
+	if (nqueues == MAXQUEUES ||
+	    (q = aligned_alloc(_Alignof(struct kqueue), sizeof(*q))) == NULL)
 		return NULL;
+	memset(q, 0, sizeof(*q));
 	q->q_slot = nqueues;
 	q->q_epoll = q->q_wake = -1;
 	__atomic_store_n(&queues[nqueues], q, __ATOMIC_RELEASE);
@@ -157,6 +147,16 @@ queue_watch(struct kqueue *q, int fd, uint32_t events, uint64_t tag)
 	struct epoll_event ev = { .events = events, .data.u64 = tag };
 
 	return epoll_ctl(q->q_epoll, EPOLL_CTL_ADD, fd, &ev) == -1 ? errno : 0;
+}
+
+/* With the table lock. */
+static void
+name_set(int fd, struct kqueue *q)
+{
+	watch_reach(fd);
+	if ((uint32_t)fd >= namesend)
+		namesend = (uint32_t)fd + 1;
+	__atomic_store_n(&kqueue_names[fd], q, __ATOMIC_RELEASE);
 }
 
 /* Make q a whole queue that name names; with the table lock. */
@@ -175,8 +175,7 @@ queue_init(struct kqueue *q, int name, int epfd, int wake)
 	__atomic_store_n(&q->q_signals, 0, __ATOMIC_RELAXED);
 	q->q_freeobject = NO_OBJECT;
 	__atomic_store_n(&q->q_life, q->q_life + 1, __ATOMIC_RELEASE);
-	watch_reach(name);
-	__atomic_store_n(&names[name], q->q_slot + 1, __ATOMIC_RELEASE);
+	name_set(name, q);
 }
 
 /* The arrays that are indexed by descriptor, for as many as there can be. */
@@ -186,16 +185,16 @@ tables_open(void)
 	uint32_t limit;
 	void *map;
 
-	if (names != NULL)
+	if (kqueue_names != NULL)
 		return 0;
 	if ((limit = watch_open()) == 0)
 		return ENOMEM;
-	map = mmap(NULL, limit * sizeof(*names), PROT_READ | PROT_WRITE,
+	map = mmap(NULL, limit * sizeof(*kqueue_names), PROT_READ | PROT_WRITE,
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (map == MAP_FAILED)
 		return ENOMEM;
-	names = map;
-	__atomic_store_n(&nnames, limit, __ATOMIC_RELEASE);
+	kqueue_names = map;
+	__atomic_store_n(&kqueue_nnames, limit, __ATOMIC_RELEASE);
 	return 0;
 }
 
@@ -212,7 +211,7 @@ queue_join(int name, int epfd, int wake)
 		return errno;
 	lock_take(&table_lock);
 	if ((error = tables_open()) == 0) {
-		if ((uint32_t)name >= nnames)
+		if ((uint32_t)name >= kqueue_nnames)
 			error = EMFILE;
 		else if ((q = take_slot()) == NULL)
 			error = ENOMEM;
@@ -341,12 +340,13 @@ kqueue_unname(int fd)
 {
 	struct kqueue *q;
 
-	if (named_by(fd) == NULL)
+	if (kqueue_named(fd) == NULL)
 		return;
 	if (lock_take(&table_lock) != LOCK_TAKEN)
 		return;
-	if ((q = named_by(fd)) != NULL && lock_take(&q->q_lock) == LOCK_TAKEN) {
-		__atomic_store_n(&names[fd], 0, __ATOMIC_RELEASE);
+	if ((q = kqueue_named(fd)) != NULL &&
+	    lock_take(&q->q_lock) == LOCK_TAKEN) {
+		__atomic_store_n(&kqueue_names[fd], NULL, __ATOMIC_RELEASE);
 		if (--q->q_names == 0)
 			queue_close(q);
 		lock_drop(&q->q_lock);
@@ -359,14 +359,13 @@ kqueue_name(int from, int to)
 {
 	struct kqueue *q;
 
-	if (named_by(from) == NULL)
+	if (kqueue_named(from) == NULL)
 		return;
 	if (lock_take(&table_lock) != LOCK_TAKEN)
 		return;
-	if ((q = named_by(from)) != NULL && (uint32_t)to < nnames) {
+	if ((q = kqueue_named(from)) != NULL && (uint32_t)to < kqueue_nnames) {
 		q->q_names++;
-		watch_reach(to);
-		__atomic_store_n(&names[to], q->q_slot + 1, __ATOMIC_RELEASE);
+		name_set(to, q);
 	}
 	lock_drop(&table_lock);
 }
@@ -374,7 +373,7 @@ kqueue_name(int from, int to)
 void
 kqueue_forget(int fd)
 {
-	__atomic_store_n(&names[fd], 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&kqueue_names[fd], NULL, __ATOMIC_RELEASE);
 }
 
 void
@@ -383,9 +382,8 @@ kqueue_replace(struct kqueue *q, int fd)
 	int flags;
 	uint32_t i;
 
-	for (i = 0; i < nnames; i++) {
-		if (__atomic_load_n(&names[i], __ATOMIC_ACQUIRE) !=
-		    q->q_slot + 1)
+	for (i = 0; i < namesend; i++) {
+		if (__atomic_load_n(&kqueue_names[i], __ATOMIC_ACQUIRE) != q)
 			continue;
 		flags = (int)syscall(SYS_fcntl, i, F_GETFD);
 		syscall(SYS_dup3, fd, i, flags & FD_CLOEXEC ? O_CLOEXEC : 0);
@@ -420,10 +418,10 @@ kqueue_fork_child(void)
 		}
 		queues[i] = NULL;
 	}
-	for (i = 0; i < nnames; i++)
-		if (names[i] != 0) {
+	for (i = 0; i < namesend; i++)
+		if (kqueue_names[i] != NULL) {
 			fd_close((int)i);
-			names[i] = 0;
+			kqueue_names[i] = NULL;
 		}
 	/* Those of single knotes. */
 	for (fd = own_next(0); fd != -1; fd = own_next(fd + 1))
@@ -473,21 +471,16 @@ queue_may_wait(uint32_t tid)
 
 /* -- threads in epoll_wait ------------------------------------------------- */
 
-bool
-queue_enter(struct kqueue *q)
+void
+queue_enter_slow(struct kqueue *q)
 {
-	if (process_single_threaded())
-		return false;
 	if (__atomic_add_fetch(&q->q_waiters, 1, __ATOMIC_SEQ_CST) > 1)
 		__atomic_store_n(&q->q_shared, true, __ATOMIC_RELAXED);
-	return true;
 }
 
 void
-queue_leave(struct kqueue *q, bool entered)
+queue_leave_slow(struct kqueue *q)
 {
-	if (!entered)
-		return;
 	if (__atomic_sub_fetch(&q->q_waiters, 1, __ATOMIC_SEQ_CST) != 0 ||
 	    (__atomic_load_n(&q->q_life, __ATOMIC_SEQ_CST) & 1) != 0)
 		return;

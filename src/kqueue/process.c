@@ -68,6 +68,8 @@ first_time(void)
 	become_owner();
 	pthread_atfork(NULL, NULL, child);
 	process_strict = is_strict();
+	if (process_strict)
+		watch_suspicious = true;
 }
 
 bool

@@ -125,6 +125,7 @@ report_descriptor(struct turn *t, int fd, struct fdnote *fn, int which,
 	if (verdict == REPORT_EOF)
 		ev->flags |= EV_EOF;
 	ev->data = HINT(mask, fn->fn_type, forced);
+	t->t_fill = true;
 	kn->kn_status &= (uint8_t) ~(KN_ACTIVE | KN_FORCED);
 	if (returned(t, kn) && (kn->kn_status & KN_GATED) != 0 &&
 	    (kn->kn_flags & EV_CLEAR) == 0)

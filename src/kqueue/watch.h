@@ -79,7 +79,7 @@ bool watch_add_raced(int fd, struct watch_add);
 /* It was copied, or is a copy, by dup() or so, and both may be open. */
 bool watch_duped(int fd);
 
-/* watch_suspect() has been true of some descriptor. */
+/* watch_suspect() has been true of some descriptor, or all are suspect. */
 extern bool watch_suspicious;
 /* A close() could not take some queue's lock: verify before trusting a knote.
  */
