@@ -30,6 +30,7 @@ static uint32_t default_maxconn(void);
 static void destroy(struct kquay *q);
 static int step(struct kquay *q, int ms);
 static int next_due(struct kquay *q);
+static int next_tick(struct kquay *q);
 static int collect(struct kquay *q, int ms);
 static void dispatch(struct kquay *q, const struct kevent *ev);
 
@@ -69,6 +70,8 @@ kquay_new(const struct kquay_ops *ops, const struct kquay_conf *conf)
 	    (void *)(uintptr_t)TAG_POST);
 	if (kquay_loop_apply(q, &ev) == -1)
 		goto fail;
+	if (q->nameservers != NULL && kquay_resolve_check(q) == -1)
+		goto fail;
 	if (!(q->conf.flags & KQUAY_NOSIGNAL) && kquay_signal_hold(q) == -1)
 		goto fail;
 	return q;
@@ -97,6 +100,7 @@ kquay_free(struct kquay *q)
 		kquay_conn_end(c, KQUAY_SHUTDOWN, 0);
 	kquay_conn_reap(q);
 	kquay_post_run(q);
+	kquay_resolve_fini(q);
 	kquay_watch_fini(q);
 	kquay_listen_fini(q);
 	destroy(q);
@@ -279,11 +283,18 @@ configure(struct kquay *q, const struct kquay_conf *conf)
 	}
 	q->linger_max =
 	    q->linger < WHEEL_MAX / LINGERS ? LINGERS * q->linger : WHEEL_MAX;
-	if (conf->refusal == NULL)
-		return 0;
-	q->refusal_len = strlen(conf->refusal);
-	k->refusal = q->refusal = strdup(conf->refusal);
-	return q->refusal == NULL ? -1 : 0;
+	if (conf->refusal != NULL) {
+		q->refusal_len = strlen(conf->refusal);
+		k->refusal = q->refusal = strdup(conf->refusal);
+		if (q->refusal == NULL)
+			return -1;
+	}
+	if (conf->nameservers != NULL) {
+		k->nameservers = q->nameservers = strdup(conf->nameservers);
+		if (q->nameservers == NULL)
+			return -1;
+	}
+	return 0;
 }
 
 static int
@@ -315,6 +326,7 @@ static void
 destroy(struct kquay *q)
 {
 	kquay_signal_release(q);
+	kquay_resolve_fini(q);
 	kquay_pool_fini(q);
 	if (q->kq != -1)
 		close(q->kq);
@@ -322,6 +334,7 @@ destroy(struct kquay *q)
 		close(q->reserve);
 	pthread_mutex_destroy(&q->post_lock);
 	free(q->refusal);
+	free(q->nameservers);
 	free(q->inbuf);
 	free(q->cork);
 	free(q);
@@ -355,6 +368,8 @@ step(struct kquay *q, int ms)
 		kquay_wheel_turn(q);
 	if (q->resting && (int32_t)(q->tick - q->rest_end) >= 0)
 		kquay_listen_resume(q);
+	if (q->resolver != NULL)
+		kquay_resolve_turn(q);
 	if (q->dead != 0)
 		kquay_conn_reap(q);
 	if (q->last_call)
@@ -398,12 +413,25 @@ collect(struct kquay *q, int ms)
 static int
 next_due(struct kquay *q)
 {
+	int due, names;
+
+	if (q->ready != 0 || q->dead != 0 || q->last_call)
+		return 0;
+	due = next_tick(q);
+	if (q->resolver == NULL)
+		return due;
+	names = kquay_resolve_due(q);
+	return due < 0 || (names >= 0 && names < due) ? names : due;
+}
+
+/* In how many ms the wheel turns or the listeners have rested; -1 is never. */
+static int
+next_tick(struct kquay *q)
+{
 	uint32_t tick;
 	int64_t ms;
 	int have;
 
-	if (q->ready != 0 || q->dead != 0 || q->last_call)
-		return 0;
 	have = kquay_wheel_due(q, &tick);
 	if (q->resting && (!have || (int32_t)(q->rest_end - tick) < 0)) {
 		tick = q->rest_end;
@@ -442,6 +470,9 @@ dispatch(struct kquay *q, const struct kevent *ev)
 		break;
 	case TAG_WATCH:
 		kquay_watch_event(q, ev);
+		break;
+	case TAG_RESOLVE:
+		kquay_resolve_event(q, ev);
 		break;
 	}
 }

@@ -140,7 +140,8 @@ enum tag {
 	TAG_LISTEN = 1 << 24,
 	TAG_SIGNAL = 2 << 24,
 	TAG_POST = 3 << 24,
-	TAG_WATCH = 4 << 24
+	TAG_WATCH = 4 << 24,
+	TAG_RESOLVE = 5 << 24
 };
 
 struct listener {
@@ -215,7 +216,8 @@ struct kquay {
 	struct kquay_sys sys;
 	struct kquay_ops ops;
 	struct kquay_conf conf;
-	char *refusal; /* our copy */
+	char *refusal; /* our copies */
+	char *nameservers;
 	size_t refusal_len;
 	uint32_t idle, life, handshake, linger; /* conf's, as ticks */
 	uint32_t linger_max;
@@ -257,6 +259,8 @@ struct kquay {
 	struct watch_tree watches;
 	pthread_mutex_t post_lock;
 	struct post_list posts; /* under post_lock */
+
+	struct resolver *resolver; /* resolve.c; NULL if it never was asked */
 
 	struct wheel wheel;
 	struct kquay_stat stat;
@@ -400,6 +404,13 @@ int kquay_wheel_due(const struct kquay *q, uint32_t *tick);
 void kquay_watch_event(struct kquay *q, const struct kevent *ev);
 void kquay_watch_fini(struct kquay *q);
 void kquay_post_run(struct kquay *q);
+
+/* resolve.c */
+int kquay_resolve_check(struct kquay *q);
+void kquay_resolve_event(struct kquay *q, const struct kevent *ev);
+void kquay_resolve_turn(struct kquay *q);
+int kquay_resolve_due(const struct kquay *q);
+void kquay_resolve_fini(struct kquay *q);
 
 /* signal.c */
 int kquay_signal_hold(struct kquay *q);
