@@ -57,7 +57,8 @@ kquay_peer(struct kquay_conn *c)
 		if (t->id == c->id)
 			return t->text;
 	t = &q->peers[q->peers_turn++ % 4];
-	t->id = c->id;
+	/* Before open() it may still change. */
+	t->id = c->state == CONN_DIAL || c->state == CONN_SHAKE ? 0 : c->id;
 	if (c->peer.sa.sa_family == AF_INET || c->peer.sa.sa_family == AF_INET6)
 		kquay_addr_text(&c->peer.sa, sizeof(c->peer), t->text,
 		    sizeof(t->text));

@@ -1,8 +1,14 @@
 /*
  * The life of a connection.
  *
- *                     kquay_conn_new
- *                           |
+ *     kquay_conn_dial              kquay_conn_start
+ *           |                      |              |
+ *           v                      v              |
+ *         DIAL ----------------> SHAKE            | neither PROXY header
+ *           kquay_conn_connected   |              | nor TLS
+ *                                  |              |
+ *                           +------+--------------+
+ *                           | kquay_conn_open: open()
  *                           v     eof() says 1
  *                         OPEN ------------------> HALF
  *                           |                       |
@@ -20,7 +26,8 @@
  *                         FREE
  *
  * kquay_conn_end() leads to DEAD from every state: errors, resets, aborts,
- * and limits that ran out.
+ * and limits that ran out.  Before open() there is nothing to flush, so
+ * whatever ends a connection then ends it at once.
  *
  * LINGER is there because close(2) on a TCP socket with unread input sends a
  * reset, and a reset may overtake the output that the peer has not read.  So
@@ -41,6 +48,7 @@
 #include <string.h>
 #include <unistd.h>
 
+static void begin_shake(struct kquay_conn *c);
 static void change(struct kquay_conn *c, int filter, int flags);
 static void end_of_input(struct kquay_conn *c, const struct kevent *ev);
 static void writable(struct kquay_conn *c);
@@ -49,15 +57,17 @@ static void flushed(struct kquay_conn *c, int slow);
 static void linger(struct kquay_conn *c);
 static void give_up(struct kquay_conn *c);
 static void unready(struct kquay_conn *c);
+static void tell(struct kquay_conn *c);
 static int adopt_fd(struct kquay_conn *c, int *fl);
 
 /*
  * A slot for fd, which belongs to it from now on; NULL if there is none.  It
- * has not begun: kquay_conn_start() or kquay_pool_give() must follow.
+ * has not begun: kquay_conn_start() or kquay_pool_give() must follow.  Whose
+ * true peer a PROXY header will tell is not counted yet.
  */
 struct kquay_conn *
-kquay_conn_new(struct kquay *q, int fd, const struct sockaddr *sa,
-    socklen_t salen)
+kquay_conn_new(struct kquay *q, int fd, unsigned layers,
+    const struct sockaddr *sa, socklen_t salen)
 {
 	struct kquay_conn *c;
 
@@ -66,24 +76,96 @@ kquay_conn_new(struct kquay *q, int fd, const struct sockaddr *sa,
 		return NULL;
 	c->fd = fd;
 	c->ops = &q->ops;
-	c->flags = C_SOCKET | C_FRESH;
+	c->flags = C_SOCKET | C_FRESH | layers;
 	if (salen > sizeof(c->peer))
 		salen = offsetof(struct sockaddr, sa_data);
 	memcpy(&c->peer, sa, salen);
-	kquay_pool_count(c);
+	if (!(layers & C_PROXY))
+		kquay_pool_count(c);
 	return c;
 }
 
-/* Tell the service.  The READ knote is in the queue, or in its changes. */
+/* An accepted or adopted connection begins. */
 void
 kquay_conn_start(struct kquay_conn *c)
 {
-	struct kquay *q = kquay_pool_loop(c);
+	kquay_pool_loop(c)->stat.accepted++;
+	if (c->flags & C_LAYERS)
+		begin_shake(c);
+	else
+		kquay_conn_open(c);
+}
 
-	q->stat.accepted++;
-	c->state = CONN_OPEN;
+/*
+ * A slot without a descriptor, for one who dials: kquay_conn_connected() or
+ * kquay_conn_end() must follow.  NULL if there is none.
+ */
+struct kquay_conn *
+kquay_conn_dial(struct kquay *q, const struct kquay_ops *ops, unsigned layers)
+{
+	struct kquay_conn *c;
+
+	c = kquay_pool_take(q);
+	if (c == NULL)
+		return NULL;
+	c->fd = -1;
+	c->ops = ops != NULL ? ops : &q->ops;
+	c->flags = C_KNOWN | C_CLIENT | layers;
+	c->state = CONN_DIAL;
 	c->born = c->active = kquay_wheel_now(q);
+	return c;
+}
+
+/*
+ * c, which was dialling, is connected by the non-blocking socket fd, which
+ * belongs to it from now on.  open() may be called.
+ */
+void
+kquay_conn_connected(struct kquay_conn *c, int fd, const struct sockaddr *sa,
+    socklen_t salen)
+{
+	c->fd = fd;
+	c->flags |= C_SOCKET;
+	if (salen > sizeof(c->peer))
+		salen = offsetof(struct sockaddr, sa_data);
+	memcpy(&c->peer, sa, salen);
+	begin_shake(c);
+	kquay_conn_shake(c);
+}
+
+static void
+begin_shake(struct kquay_conn *c)
+{
+	c->state = CONN_SHAKE;
+	c->born = kquay_wheel_now(kquay_pool_loop(c));
 	kquay_wheel_set(c);
+}
+
+/*
+ * SHAKE, and input may be there, or everything has just begun: go on with what
+ * comes before open().  Returns 1 if it is done.
+ */
+int
+kquay_conn_shake(struct kquay_conn *c)
+{
+	kquay_conn_open(c);
+	kquay_conn_interest(c);
+	return 1;
+}
+
+/* Tell the service.  All that had to come before has. */
+void
+kquay_conn_open(struct kquay_conn *c)
+{
+	c->state = CONN_OPEN;
+	c->flags |= C_KNOWN;
+	c->born = c->active = kquay_wheel_now(kquay_pool_loop(c));
+	kquay_wheel_set(c);
+	if (c->flags & C_EARLY) {
+		kquay_output_early(c);
+		if (c->state != CONN_OPEN)
+			return;
+	}
 	if (c->ops->open != NULL && c->ops->open(c) == -1)
 		kquay_conn_hangup(c, KQUAY_DONE);
 }
@@ -103,7 +185,7 @@ kquay_adopt(struct kquay *q, int fd, const struct kquay_ops *ops)
 	}
 	if (getpeername(fd, &peer.sa, &salen) == -1)
 		salen = sizeof(peer.sa);
-	c = kquay_conn_new(q, fd, &peer.sa, salen);
+	c = kquay_conn_new(q, fd, 0, &peer.sa, salen);
 	if (c == NULL) {
 		errno = ENOBUFS;
 		return NULL;
@@ -150,7 +232,7 @@ kquay_conn_interest(struct kquay_conn *c)
 {
 	int reading, writing;
 
-	if (c->state == CONN_DEAD)
+	if (c->state == CONN_DEAD || c->state == CONN_DIAL)
 		return;
 	reading = !(c->flags & (C_EOF | C_STARVED)) &&
 	    (c->state != CONN_OPEN || !(c->flags & C_BLOCKED));
@@ -179,7 +261,7 @@ change(struct kquay_conn *c, int filter, int flags)
 
 	EV_SET(&ev, c->fd, filter, flags, KNOTE_NODATA, 0,
 	    (void *)(uintptr_t)c->id);
-	c->changed = (uint8_t)q->list;
+	c->flags = (c->flags & ~C_LIST(0xff)) | C_LIST(q->list);
 	if (kquay_loop_change(q, &ev) == -1 && !(flags & EV_DELETE))
 		kquay_conn_end(c, KQUAY_ERROR, errno);
 }
@@ -196,10 +278,13 @@ kquay_conn_event(struct kquay_conn *c, const struct kevent *ev)
 	}
 	if (ev->filter == EVFILT_WRITE)
 		writable(c);
-	else if (c->state == CONN_FLUSH || c->state == CONN_LINGER)
+	else if (c->state == CONN_OPEN) {
+		if ((c->flags & (C_READ | C_READY)) == C_READ)
+			kquay_input_read(c, ev);
+	} else if (c->state == CONN_FLUSH || c->state == CONN_LINGER)
 		end_of_input(c, ev);
-	else if ((c->flags & (C_READ | C_READY)) == C_READ)
-		kquay_input_read(c, ev);
+	else if (c->state == CONN_SHAKE)
+		kquay_conn_shake(c);
 }
 
 /* While closing, input is thrown away until its end. */
@@ -240,7 +325,8 @@ writable(struct kquay_conn *c)
 	    kquay_pending(c) <= kquay_pool_loop(c)->conf.outlo) {
 		c->flags &= ~C_CHOKED;
 		kquay_conn_wake(c);
-		if (c->state != CONN_FLUSH && c->ops->drained != NULL)
+		if ((c->state == CONN_OPEN || c->state == CONN_HALF) &&
+		    c->ops->drained != NULL)
 			c->ops->drained(c);
 	}
 	kquay_conn_interest(c);
@@ -255,6 +341,8 @@ kquay_conn_hangup(struct kquay_conn *c, enum kquay_why why)
 {
 	struct kquay *q = kquay_pool_loop(c);
 
+	if (c->state == CONN_DIAL || c->state == CONN_SHAKE)
+		kquay_conn_end(c, why, 0);
 	if (c->state != CONN_OPEN && c->state != CONN_HALF)
 		return;
 	c->state = CONN_FLUSH;
@@ -346,6 +434,8 @@ kquay_conn_expire(struct kquay_conn *c)
 	kquay_wheel_limits(c, &idle, &life);
 	if (c->state == CONN_FLUSH || c->state == CONN_LINGER)
 		give_up(c);
+	else if (c->state == CONN_SHAKE)
+		kquay_conn_end(c, KQUAY_HANDSHAKE, ETIMEDOUT);
 	else if (life != 0 && (int32_t)(now - c->born - life) > 0)
 		kquay_conn_hangup(c, KQUAY_LIFE);
 	else if ((c->flags & C_FRESH) && q->handshake != 0 &&
@@ -454,10 +544,7 @@ kquay_conn_reap(struct kquay *q)
 		c = kquay_pool_at(q, q->dead);
 		if (c->flags & C_READY)
 			unready(c);
-		if (c->ops->close != NULL) {
-			errno = (int)kquay_pool_more(c)->err;
-			c->ops->close(c, (enum kquay_why)c->why);
-		}
+		tell(c);
 		q->dead = c->next;
 		release(c);
 	}
@@ -466,17 +553,41 @@ kquay_conn_reap(struct kquay *q)
 		kquay_listen_resume(q);
 }
 
+/* Tell the service of the end, if it knows of the begin. */
+static void
+tell(struct kquay_conn *c)
+{
+	struct kquay *q = kquay_pool_loop(c);
+	const struct sockaddr *sa;
+	socklen_t salen;
+
+	if (c->flags & C_KNOWN) {
+		if (c->ops->close == NULL)
+			return;
+		errno = (int)kquay_pool_more(c)->err;
+		c->ops->close(c, (enum kquay_why)c->why);
+	} else if (c->why == KQUAY_ERROR || c->why == KQUAY_HANDSHAKE) {
+		q->stat.refused++;
+		if (q->ops.refused == NULL)
+			return;
+		sa = kquay_peeraddr(c, &salen);
+		errno = (int)kquay_pool_more(c)->err;
+		q->ops.refused(q, sa, salen);
+	}
+}
+
 static void
 release(struct kquay_conn *c)
 {
 	static const struct linger reset = { .l_onoff = 1, .l_linger = 0 };
 	struct kquay *q = kquay_pool_loop(c);
 
-	if (c->changed == (uint8_t)q->list)
+	if ((c->flags & C_LIST(0xff)) == C_LIST(q->list))
 		kquay_loop_forget(q, c);
 	if ((c->flags & (C_RESET | C_SOCKET)) == (C_RESET | C_SOCKET))
 		setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
-	close(c->fd);
+	if (c->fd != -1)
+		close(c->fd);
 	kquay_input_drop(c);
 	kquay_output_drop(c);
 	q->stat.closed++;

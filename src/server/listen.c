@@ -37,9 +37,10 @@ static enum outcome take(struct kquay *q, int lfd, int *fd,
     union peer_addr *peer, socklen_t *salen);
 static int shed(struct kquay *q, struct listener *l);
 static void refuse(struct kquay *q, int fd, const struct sockaddr *sa,
-    socklen_t salen);
-static void begin(struct kquay *q, int fd, const struct sockaddr *sa,
-    socklen_t salen);
+    socklen_t salen, int err);
+static void begin(struct kquay *q, int fd, unsigned layers,
+    const struct sockaddr *sa, socklen_t salen);
+static int look(struct kquay_conn *c);
 static void rest(struct kquay *q);
 static void enable(struct kquay *q, int flags);
 static void remove_file(struct listener *l);
@@ -92,6 +93,7 @@ kquay_listener_new(struct kquay *q, int fd, const char *text)
 		goto fail;
 	l->fd = fd;
 	l->burst = 1;
+	l->layers = q->layers;
 	EV_SET(&ev, fd, EVFILT_READ, EV_ADD, KNOTE_NODATA, 0,
 	    (void *)(uintptr_t)TAG_LISTEN);
 	if (kquay_loop_apply(q, &ev) == -1)
@@ -217,7 +219,7 @@ admit(struct kquay *q, struct listener *l)
 	}
 	switch (take(q, l->fd, &fd, &peer, &salen)) {
 	case ACCEPTED:
-		begin(q, fd, &peer.sa, salen);
+		begin(q, fd, l->layers, &peer.sa, salen);
 		return 0;
 	case GONE:
 		return 0;
@@ -279,14 +281,15 @@ shed(struct kquay *q, struct listener *l)
 		return -1;
 	close(q->reserve);
 	if (take(q, l->fd, &fd, &peer, &salen) == ACCEPTED)
-		refuse(q, fd, &peer.sa, salen);
+		refuse(q, fd, &peer.sa, salen, EMFILE);
 	q->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	return fd == -1 || q->reserve == -1 ? -1 : 0;
 }
 
-/* Send fd away. */
+/* Send fd away; err says why. */
 static void
-refuse(struct kquay *q, int fd, const struct sockaddr *sa, socklen_t salen)
+refuse(struct kquay *q, int fd, const struct sockaddr *sa, socklen_t salen,
+    int err)
 {
 	char scrap[512];
 
@@ -301,8 +304,10 @@ refuse(struct kquay *q, int fd, const struct sockaddr *sa, socklen_t salen)
 	}
 	close(fd);
 	q->stat.refused++;
-	if (q->ops.refused != NULL)
-		q->ops.refused(q, sa, salen);
+	if (q->ops.refused == NULL)
+		return;
+	errno = err;
+	q->ops.refused(q, sa, salen);
 }
 
 /*
@@ -311,28 +316,46 @@ refuse(struct kquay *q, int fd, const struct sockaddr *sa, socklen_t salen)
  * caller was accepted, look for it at once: that saves a turn of the loop.
  */
 static void
-begin(struct kquay *q, int fd, const struct sockaddr *sa, socklen_t salen)
+begin(struct kquay *q, int fd, unsigned layers, const struct sockaddr *sa,
+    socklen_t salen)
 {
 	struct kquay_conn *c;
 
-	c = kquay_pool_crowded(q, sa) ? NULL : kquay_conn_new(q, fd, sa, salen);
+	/* Who comes through a proxy is known once its header is read. */
+	if (!(layers & C_PROXY) && kquay_pool_crowded(q, sa)) {
+		refuse(q, fd, sa, salen, EUSERS);
+		return;
+	}
+	c = kquay_conn_new(q, fd, layers, sa, salen);
 	if (c == NULL) {
-		refuse(q, fd, sa, salen);
+		refuse(q, fd, sa, salen, ENOBUFS);
 		return;
 	}
 	kquay_conn_start(c);
 	kquay_conn_interest(c);
-	if (c->state == CONN_OPEN && (c->flags & C_READ) &&
+	if ((c->state == CONN_OPEN || c->state == CONN_SHAKE) &&
+	    (c->flags & C_READ) &&
 	    (q->stopping || q->eager > 0 || q->eager_turn++ % 16 == 0)) {
 		kquay_output_uncork(q);
-		if (c->state == CONN_OPEN && (c->flags & C_READ))
-			q->eager = kquay_input_read(c, NULL) ? 8 :
-			    q->eager > 0                     ? q->eager - 1 :
-							       0;
+		if (look(c))
+			q->eager = 8;
+		else if (q->eager > 0)
+			q->eager--;
 	}
 	kquay_output_uncork(q);
 	if (q->stopping)
 		kquay_conn_hangup(c, KQUAY_SHUTDOWN);
+}
+
+/* Whether input was there already. */
+static int
+look(struct kquay_conn *c)
+{
+	if (c->state == CONN_SHAKE)
+		return kquay_conn_shake(c);
+	if (c->state == CONN_OPEN && (c->flags & C_READ))
+		return kquay_input_read(c, NULL);
+	return 0;
 }
 
 /* No descriptor or no memory for more: leave the callers waiting a while. */

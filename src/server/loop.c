@@ -96,7 +96,7 @@ kquay_free(struct kquay *q)
 	q->stopping = 1;
 	kquay_listen_close(q);
 	kquay_output_uncork(q);
-	KQUAY_FOREACH(c, q)
+	for (c = NULL; (c = kquay_pool_next(q, c)) != NULL;)
 		kquay_conn_end(c, KQUAY_SHUTDOWN, 0);
 	kquay_conn_reap(q);
 	kquay_post_run(q);
@@ -156,7 +156,7 @@ kquay_stop(struct kquay *q)
 	q->stopping = q->last_call = 1;
 	if (again)
 		kquay_listen_close(q);
-	KQUAY_FOREACH(c, q) {
+	for (c = NULL; (c = kquay_pool_next(q, c)) != NULL;) {
 		if (again) {
 			c->flags |= C_RESET;
 			kquay_conn_end(c, KQUAY_SHUTDOWN, 0);
@@ -259,6 +259,8 @@ configure(struct kquay *q, const struct kquay_conf *conf)
 	*k = *conf;
 	if (conf->sys != NULL)
 		q->sys = *conf->sys;
+	q->shake =
+	    kquay_wheel_ticks(k->handshake == 0 ? SHAKE_MS : k->handshake);
 	if (k->maxconn == 0)
 		k->maxconn = default_maxconn();
 	if (k->inmax == 0)

@@ -19,9 +19,12 @@
 enum { CHUNKMIN = 4096, CHUNKMAX = 64 * 1024 };
 
 static ssize_t transmit(struct kquay_conn *c, const char *data, size_t len);
-static void drop_head(struct kquay_conn *c);
+static void drop_head(struct chunk **ring);
 static int queue(struct kquay_conn *c, const char *data, size_t len);
-static int append(struct kquay_conn *c, const char *data, size_t len);
+static int write_early(struct kquay_conn *c, const char *data, size_t len);
+static int overflow(struct kquay_conn *c, enum kquay_why why, int err);
+static int append(struct chunk **ring, uint32_t *total, const char *data,
+    size_t len);
 static struct chunk *chunk_new(size_t len, size_t queued);
 
 int
@@ -31,10 +34,8 @@ kquay_write(struct kquay_conn *c, const void *data, size_t len)
 	const char *p = data;
 	ssize_t n;
 
-	if (c->state != CONN_OPEN && c->state != CONN_HALF) {
-		errno = EPIPE;
-		return -1;
-	}
+	if (c->state != CONN_OPEN && c->state != CONN_HALF)
+		return write_early(c, p, len);
 	if (len > q->conf.outmax) {
 		errno = EMSGSIZE;
 		return -1;
@@ -113,6 +114,7 @@ kquay_pending(const struct kquay_conn *c)
 	const struct kquay *q = kquay_pool_loop(c);
 
 	return (c->flags & C_QUEUED ? kquay_pool_more(c)->outlen : 0) +
+	    (c->flags & C_EARLY ? kquay_pool_more(c)->earlylen : 0) +
 	    (q->corked == c ? q->corklen : 0);
 }
 
@@ -151,31 +153,80 @@ kquay_output_flush(struct kquay_conn *c)
 			head->off += (uint32_t)n;
 			return;
 		}
-		drop_head(c);
+		drop_head(&more->out);
+		if (more->out == NULL)
+			c->flags &= ~C_QUEUED;
+	}
+}
+
+/*
+ * Send bytes that are not the service's, as they are and after all that is
+ * queued; no limit holds for them.  0, or -1 with errno, and c has ended.
+ */
+int
+kquay_output_raw(struct kquay_conn *c, const void *data, size_t len)
+{
+	struct more *more = kquay_pool_more(c);
+	ssize_t n = 0;
+
+	if (!(c->flags & C_QUEUED)) {
+		n = transmit(c, data, len);
+		if (n == -1)
+			return -1;
+		if ((size_t)n == len)
+			return 0;
+	}
+	if (append(&more->out, &more->outlen, (const char *)data + n,
+		len - (size_t)n) == -1)
+		return overflow(c, KQUAY_ERROR, ENOMEM);
+	c->flags |= C_QUEUED;
+	kquay_conn_interest(c);
+	return 0;
+}
+
+/* c is open now: write what was written before, as far as c lives on. */
+void
+kquay_output_early(struct kquay_conn *c)
+{
+	struct more *more = kquay_pool_more(c);
+	struct chunk *ring = more->early, *head;
+
+	more->early = NULL;
+	more->earlylen = 0;
+	c->flags &= ~C_EARLY;
+	while (ring != NULL) {
+		head = ring->next;
+		(void)kquay_write(c, head->data, head->len);
+		drop_head(&ring);
 	}
 }
 
 void
 kquay_output_drop(struct kquay_conn *c)
 {
-	while (c->flags & C_QUEUED)
-		drop_head(c);
+	struct more *more;
+
+	if (!(c->flags & (C_QUEUED | C_EARLY)))
+		return;
+	more = kquay_pool_more(c);
+	while (more->out != NULL)
+		drop_head(&more->out);
+	while (more->early != NULL)
+		drop_head(&more->early);
+	more->outlen = more->earlylen = 0;
+	c->flags &= ~(C_QUEUED | C_EARLY);
 }
 
-/* Free the oldest chunk of the queue. */
+/* Free the oldest chunk of a ring. */
 static void
-drop_head(struct kquay_conn *c)
+drop_head(struct chunk **ring)
 {
-	struct more *more = kquay_pool_more(c);
-	struct chunk *head = more->out->next;
+	struct chunk *head = (*ring)->next;
 
-	if (head != more->out)
-		more->out->next = head->next;
-	else {
-		more->out = NULL;
-		more->outlen = 0;
-		c->flags &= ~C_QUEUED;
-	}
+	if (head != *ring)
+		(*ring)->next = head->next;
+	else
+		*ring = NULL;
 	free(head);
 }
 
@@ -223,37 +274,67 @@ static int
 queue(struct kquay_conn *c, const char *data, size_t len)
 {
 	const struct kquay *q = kquay_pool_loop(c);
-	const struct more *more = kquay_pool_more(c);
+	struct more *more = kquay_pool_more(c);
 
-	if (len > q->conf.outmax - more->outlen) {
-		c->flags |= C_RESET;
-		kquay_conn_end(c, KQUAY_SLOW, ENOBUFS);
-		errno = ENOBUFS;
-		return -1;
-	}
-	if (append(c, data, len) == -1) {
-		c->flags |= C_RESET;
-		kquay_conn_end(c, KQUAY_ERROR, ENOMEM);
-		errno = ENOMEM;
-		return -1;
-	}
+	if ((uint64_t)more->outlen + len > q->conf.outmax)
+		return overflow(c, KQUAY_SLOW, ENOBUFS);
+	if (append(&more->out, &more->outlen, data, len) == -1)
+		return overflow(c, KQUAY_ERROR, ENOMEM);
+	c->flags |= C_QUEUED;
 	if (more->outlen > q->conf.outhi)
 		c->flags |= C_CHOKED;
 	kquay_conn_interest(c);
 	return 0;
 }
 
-/* All of it or nothing: 0, or -1 without memory. */
+/* Keep what is written before open(). */
 static int
-append(struct kquay_conn *c, const char *data, size_t len)
+write_early(struct kquay_conn *c, const char *data, size_t len)
 {
+	const struct kquay *q = kquay_pool_loop(c);
 	struct more *more = kquay_pool_more(c);
-	struct chunk *tail = more->out, *fresh = NULL;
+
+	if (c->state != CONN_DIAL && c->state != CONN_SHAKE) {
+		errno = EPIPE;
+		return -1;
+	}
+	if (len > q->conf.outmax) {
+		errno = EMSGSIZE;
+		return -1;
+	}
+	if (len == 0)
+		return 0;
+	if (len > q->conf.outmax - more->earlylen)
+		return overflow(c, KQUAY_SLOW, ENOBUFS);
+	if (append(&more->early, &more->earlylen, data, len) == -1)
+		return overflow(c, KQUAY_ERROR, ENOMEM);
+	c->flags |= C_EARLY;
+	return 0;
+}
+
+/* What was to be sent cannot even be kept. */
+static int
+overflow(struct kquay_conn *c, enum kquay_why why, int err)
+{
+	c->flags |= C_RESET;
+	kquay_conn_end(c, why, err);
+	errno = err;
+	return -1;
+}
+
+/*
+ * Append to a ring that holds *total bytes.  All of it or nothing: 0, or -1
+ * without memory.
+ */
+static int
+append(struct chunk **ring, uint32_t *total, const char *data, size_t len)
+{
+	struct chunk *tail = *ring, *fresh = NULL;
 	size_t room, n;
 
 	room = tail == NULL ? 0 : tail->size - tail->len;
 	if (room < len) {
-		fresh = chunk_new(len - room, more->outlen);
+		fresh = chunk_new(len - room, *total);
 		if (fresh == NULL)
 			return -1;
 	}
@@ -268,10 +349,9 @@ append(struct kquay_conn *c, const char *data, size_t len)
 		fresh->next = tail == NULL ? fresh : tail->next;
 		if (tail != NULL)
 			tail->next = fresh;
-		more->out = fresh;
+		*ring = fresh;
 	}
-	more->outlen += (uint32_t)len;
-	c->flags |= C_QUEUED;
+	*total += (uint32_t)len;
 	return 0;
 }
 

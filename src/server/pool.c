@@ -108,7 +108,7 @@ kquay_pool_take(struct kquay *q)
 	return c;
 }
 
-/* c has ended: kquay_next() must not find it any more. */
+/* c has ended: kquay_pool_next() must not find it any more. */
 void
 kquay_pool_ended(struct kquay_conn *c)
 {
@@ -159,8 +159,21 @@ kquay_find(struct kquay *q, uint64_t id)
 	return c != NULL && c->id == id ? c : NULL;
 }
 
+/* Those before open() are not shown. */
 struct kquay_conn *
 kquay_next(struct kquay *q, const struct kquay_conn *c)
+{
+	struct kquay_conn *next;
+
+	do
+		c = next = kquay_pool_next(q, c);
+	while (c != NULL && (c->state == CONN_DIAL || c->state == CONN_SHAKE));
+	return next;
+}
+
+/* As kquay_next(), of all that have not ended. */
+struct kquay_conn *
+kquay_pool_next(struct kquay *q, const struct kquay_conn *c)
 {
 	uint32_t slot = c == NULL ? 1 : kquay_pool_link(c) + 1;
 	uint32_t word = slot / 64, last = q->used / 64;

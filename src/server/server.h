@@ -13,6 +13,9 @@
  *  3. A close callback is called by kquay_conn_reap() only, never from inside
  *     a call of the service.
  *  4. An idle connection owns its slot and nothing else.
+ *  5. The service meets a connection in open(), or as what kquay_dial() has
+ *     returned, and then gets close() (C_KNOWN).  An accepted one that fails
+ *     before open() is a caller turned away: refused().
  */
 #ifndef KQUAY_SERVER_H
 #define KQUAY_SERVER_H
@@ -37,13 +40,16 @@ enum {
 	                         every change that fails has an entry */
 	TICK_MS = 16,         /* grain of all time limits */
 	REST_MS = 100,        /* listeners rest when accept finds no memory */
+	SHAKE_MS = 10000,     /* for a PROXY header and a TLS handshake */
 	LINGERS = 16          /* how often a peer that reads gets linger anew */
 };
 
 /* -- the connection */
 
 enum conn_state {
-	CONN_FREE, /* the slot is free */
+	CONN_FREE,  /* the slot is free */
+	CONN_DIAL,  /* has no descriptor yet */
+	CONN_SHAKE, /* connected; PROXY header or TLS handshake to come */
 	CONN_OPEN,
 	CONN_HALF,   /* the peer is done, the service is not */
 	CONN_FLUSH,  /* closing: what is queued goes out */
@@ -52,26 +58,36 @@ enum conn_state {
 };
 
 enum conn_flag {
-	C_SOCKET = 0x0001,  /* fd is a socket */
-	C_FRESH = 0x0002,   /* no byte has come yet */
-	C_SENT = 0x0004,    /* a byte has been sent */
-	C_EOF = 0x0008,     /* the peer's end has been seen */
-	C_PAUSED = 0x0010,  /* the service does not want input */
-	C_CHOKED = 0x0020,  /* output is over outhi */
-	C_STARVED = 0x0040, /* the kernel has no memory: retry by the wheel */
-	C_READY = 0x0080,   /* on the loop's list of the ready */
-	C_ADDED = 0x0100,   /* the READ knote exists */
-	C_READ = 0x0200,    /* and is enabled */
-	C_WRITE = 0x0400,   /* the WRITE knote exists */
-	C_COUNTED = 0x0800, /* in the table of peer addresses */
-	C_RESET = 0x1000,   /* close with a reset */
-	C_KEPT = 0x2000,    /* input is kept (more->in) */
-	C_QUEUED = 0x4000,  /* output is queued (more->out) */
-	C_LIMITS = 0x8000,  /* it has limits of its own (more->idle, life) */
-	C_BLOCKED = C_PAUSED | C_CHOKED
+	C_SOCKET = 0x000001,  /* fd is a socket */
+	C_FRESH = 0x000002,   /* no byte has come yet */
+	C_SENT = 0x000004,    /* a byte has been sent */
+	C_EOF = 0x000008,     /* the peer's end has been seen */
+	C_PAUSED = 0x000010,  /* the service does not want input */
+	C_CHOKED = 0x000020,  /* output is over outhi */
+	C_STARVED = 0x000040, /* the kernel has no memory: retry by the wheel */
+	C_READY = 0x000080,   /* on the loop's list of the ready */
+	C_ADDED = 0x000100,   /* the READ knote exists */
+	C_READ = 0x000200,    /* and is enabled */
+	C_WRITE = 0x000400,   /* the WRITE knote exists */
+	C_COUNTED = 0x000800, /* in the table of peer addresses */
+	C_RESET = 0x001000,   /* close with a reset */
+	C_KEPT = 0x002000,    /* input is kept (more->in) */
+	C_QUEUED = 0x004000,  /* output is queued (more->out) */
+	C_LIMITS = 0x008000,  /* it has limits of its own (more->idle, life) */
+	C_EARLY = 0x010000,   /* output waits for open() (more->early) */
+	C_KNOWN = 0x020000,   /* the service knows it: close() is due */
+	C_CLIENT = 0x040000,  /* dialled: the peer is a server */
+	C_PROXY = 0x080000,   /* a PROXY header is to be read, or sent, first */
+	C_TLS = 0x100000,     /* bytes go through tls.c (more->tls) */
+	C_BLOCKED = C_PAUSED | C_CHOKED,
+	/* What a listener may ask for, and comes before open(). */
+	C_LAYERS = C_PROXY | C_TLS
 };
 
-/* Queued output, in a ring whose tail the connection holds. */
+/* In the flags too: the number of the last change list that names it. */
+#define C_LIST(list) ((uint32_t)(list) << 24)
+
+/* Bytes of output, in a ring whose tail the connection holds. */
 struct chunk {
 	struct chunk *next;
 	uint32_t off, len, size; /* data[off..len) is to be sent */
@@ -108,12 +124,11 @@ struct kquay_conn {
 		uint32_t active; /* when a byte went either way */
 		uint32_t next;   /* list of the free, or of the dead */
 	};
-	uint16_t flags;       /* enum conn_flag */
-	unsigned state : 4;   /* enum conn_state */
-	unsigned why : 4;     /* enum kquay_why, once closing */
-	unsigned changed : 8; /* the change list that names it, see there */
-	uint32_t born;        /* opened; once closing, when that began */
-	uint32_t wheel_next;
+	uint32_t born;  /* when the state began: SHAKE, OPEN, or closing */
+	uint32_t flags; /* enum conn_flag, and C_LIST */
+	unsigned wheel_next : 24;
+	unsigned state : 4; /* enum conn_state */
+	unsigned why : 4;   /* enum kquay_why, once closing */
 	union peer_addr peer;
 } __attribute__((__aligned__(64)));
 
@@ -124,9 +139,11 @@ _Static_assert(sizeof(struct kquay_conn) == 64, "one cache line");
  * written, there is no memory either.
  */
 struct more {
-	struct chunk *out;   /* tail of the ring; NULL if empty */
+	struct chunk *out;   /* for the kernel: tail of the ring; NULL if empty */
 	struct kept *in;     /* NULL if nothing is kept */
-	uint32_t outlen;     /* bytes in the ring */
+	struct chunk *early; /* written before open(): tail of the ring */
+	uint32_t outlen;     /* bytes in the ring of out */
+	uint32_t earlylen;   /* and of early */
 	uint32_t unsent;     /* bytes in the kernel, as of the last look */
 	uint32_t idle, life; /* limits, if C_LIMITS; 0 is never */
 	uint32_t err;        /* errno of KQUAY_ERROR */
@@ -147,6 +164,7 @@ enum tag {
 struct listener {
 	STAILQ_ENTRY(listener) next;
 	int fd;        /* -1 once the loop is stopping */
+	unsigned layers; /* C_LAYERS of its connections */
 	int burst;     /* callers to take at the next event */
 	uint64_t last; /* batch of the event before */
 	char *text;    /* for kquay_listening() */
@@ -220,6 +238,7 @@ struct kquay {
 	char *nameservers;
 	size_t refusal_len;
 	uint32_t idle, life, handshake, linger; /* conf's, as ticks */
+	uint32_t shake;                         /* limit of CONN_SHAKE, ticks */
 	uint32_t linger_max;
 
 	/* pool.c; tables by slot number */
@@ -248,6 +267,7 @@ struct kquay {
 	char *cork; /* CORKSIZE */
 
 	/* listen.c */
+	unsigned layers; /* C_LAYERS of the listeners to come */
 	STAILQ_HEAD(, listener) listeners;
 	char error[256];
 
@@ -285,6 +305,7 @@ struct kquay_conn *kquay_pool_take(struct kquay *q);
 void kquay_pool_ended(struct kquay_conn *c);
 void kquay_pool_give(struct kquay_conn *c);
 struct kquay_conn *kquay_pool_tagged(struct kquay *q, uintptr_t tag);
+struct kquay_conn *kquay_pool_next(struct kquay *q, const struct kquay_conn *c);
 int kquay_pool_crowded(struct kquay *q, const struct sockaddr *sa);
 void kquay_pool_count(struct kquay_conn *c);
 
@@ -319,9 +340,15 @@ kquay_pool_more(const struct kquay_conn *c)
 }
 
 /* conn.c */
-struct kquay_conn *kquay_conn_new(struct kquay *q, int fd,
+struct kquay_conn *kquay_conn_new(struct kquay *q, int fd, unsigned layers,
     const struct sockaddr *sa, socklen_t salen);
 void kquay_conn_start(struct kquay_conn *c);
+struct kquay_conn *kquay_conn_dial(struct kquay *q,
+    const struct kquay_ops *ops, unsigned layers);
+void kquay_conn_connected(struct kquay_conn *c, int fd,
+    const struct sockaddr *sa, socklen_t salen);
+int kquay_conn_shake(struct kquay_conn *c);
+void kquay_conn_open(struct kquay_conn *c);
 void kquay_conn_interest(struct kquay_conn *c);
 void kquay_conn_event(struct kquay_conn *c, const struct kevent *ev);
 void kquay_conn_hangup(struct kquay_conn *c, enum kquay_why why);
@@ -368,6 +395,8 @@ size_t kquay_frame_pass(struct kquay_conn *c, char *buf, size_t len,
 /* output.c */
 void kquay_output_uncork(struct kquay *q);
 void kquay_output_flush(struct kquay_conn *c);
+int kquay_output_raw(struct kquay_conn *c, const void *data, size_t len);
+void kquay_output_early(struct kquay_conn *c);
 void kquay_output_drop(struct kquay_conn *c);
 
 /* listen.c */

@@ -220,6 +220,13 @@ deadline(const struct kquay_conn *c, uint32_t *tick)
 
 	if (c->flags & C_STARVED)
 		earliest(tick, &have, q->tick + 1);
+	if (c->state == CONN_DIAL)
+		return have;
+	if (c->state == CONN_SHAKE) {
+		if (q->shake != 0)
+			earliest(tick, &have, c->born + q->shake + 1);
+		return have;
+	}
 	if (c->state == CONN_FLUSH || c->state == CONN_LINGER) {
 		if (q->linger != 0) {
 			from = (int32_t)(c->active - c->born) > 0 ? c->active :
