@@ -232,8 +232,9 @@ collect_fill(struct kevent *events, int n)
 	int i;
 
 	for (i = 0; i < n; i++, ev++) {
-		if (ev->filter == EVFILT_READ || ev->filter == EVFILT_WRITE) {
-			hint = ev->data;
+		hint = ev->data;
+		if ((ev->filter == EVFILT_READ || ev->filter == EVFILT_WRITE) &&
+		    (hint & HINT_MARK) != 0) {
 			if (!source_data(ev, (enum fdtype)(hint >> 32 & 0xff),
 				(uint32_t)hint) &&
 			    (hint & HINT_FORCED) == 0)
@@ -443,6 +444,11 @@ collect_count(struct kqueue *q, bool look)
 	if (queue_signals(q) != 0)
 		signal_collect(q);
 	n = t.t_stored + (int)ready_count(q);
+	/* What stands there is disabled or has gone, and no reason to wake. */
+	if (n == 0) {
+		t.t_room = 1;
+		take_ready(&t);
+	}
 	queue_unlock(q);
 	return n != 0 || look ? n : 1;
 }

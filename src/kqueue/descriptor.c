@@ -723,7 +723,8 @@ descriptor_event(struct kqueue *q, int fd, enum watch_event event)
 
 	if (fn == NULL)
 		return;
-	if (event == WATCH_SHUT_WR)
+	/* Of one that is not registered it is asked when a knote is added. */
+	if (event == WATCH_SHUT_WR && fn->fn_kernel != 0)
 		fn->fn_flags |= FN_SHUT_WR;
 	for (which = 0; which < 2; which++)
 		if (wants_kernel(&fn->fn_knote[which]))

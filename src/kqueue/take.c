@@ -84,7 +84,8 @@ merge(struct turn *t, uintptr_t ident, int filter, enum verdict verdict,
 
 	for (; ev < end; ev++)
 		if (ev->ident == ident && ev->filter == filter) {
-			ev->data |= mask;
+			if (ev->data & HINT_MARK)
+				ev->data |= mask;
 			if (verdict == REPORT_EOF)
 				ev->flags |= EV_EOF;
 			return true;
@@ -103,9 +104,14 @@ report_descriptor(struct turn *t, int fd, struct fdnote *fn, int which,
 	struct kevent *ev;
 
 	if (had_turn(t, kn, (uintptr_t)fd, fn_filter(which))) {
-		/* A level is there to be found again; an edge is not. */
-		if (((kn->kn_flags & EV_CLEAR) || (kn->kn_status & KN_GATED)) &&
-		    !merge(t, (uintptr_t)fd, fn_filter(which), verdict, mask))
+		/*
+		 * The kernel finds a level again, but not an edge, nor the
+		 * level of a gated knote, which it watches by edges.
+		 */
+		if (kn->kn_flags & EV_CLEAR ?
+			!merge(t, (uintptr_t)fd, fn_filter(which), verdict,
+			    mask) :
+			(kn->kn_status & KN_GATED) != 0)
 			descriptor_push(q, fd, fn, which);
 		return;
 	}

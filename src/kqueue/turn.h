@@ -39,8 +39,10 @@ struct turn {
  */
 #define HINT(mask, type, forced)                                               \
 	((int64_t)((uint64_t)(mask) | (uint64_t)(type) << 32 |                 \
-	    (uint64_t)(forced) << 40))
+	     (uint64_t)(forced) << 40) |                                       \
+	    HINT_MARK)
 #define HINT_FORCED ((int64_t)1 << 40)
+#define HINT_MARK ((int64_t)1 << 41) /* without it, data is there already */
 
 /* The next turn is a new one, and epoll alone may have something for it. */
 static inline bool
