@@ -3,7 +3,7 @@
  *
  * Layout and values are those of FreeBSD 12 and later (R-LAY-01, R-VAL-01).
  * A macro is defined only for what works (R-API-09), so that a program may
- * choose with #ifdef.  The complete reference is kqueue(2); the rules in
+ * choose with #ifdef; EVFILT_AIO alone is there for those that only name it.  The complete reference is kqueue(2); the rules in
  * brackets are numbered in docs/kqueue-rules.md.
  *
  * This header needs nothing included before it (R-API-07).
@@ -18,6 +18,7 @@
 
 #define EVFILT_READ	(-1)	/* ident: descriptor, something can be read */
 #define EVFILT_WRITE	(-2)	/* ident: descriptor, something can be written */
+#define EVFILT_AIO	(-3)	/* a name only, EINVAL: programs ask if it is one */
 #define EVFILT_VNODE	(-4)	/* ident: descriptor of a file or directory */
 #define EVFILT_PROC	(-5)	/* ident: process id */
 #define EVFILT_SIGNAL	(-6)	/* ident: signal number, observed, not taken */

@@ -272,7 +272,7 @@ START_TEST(a_wait_after_a_change_is_not_cancelled)
 }
 END_TEST
 
-/* Is there a macro for this filter? */
+/* Is there a macro for this filter?  That of EVFILT_AIO is a name only. */
 static int
 defined_filter(int filter)
 {
@@ -281,9 +281,6 @@ defined_filter(int filter)
 		EVFILT_WRITE,
 		EVFILT_TIMER,
 		EVFILT_SIGNAL,
-#ifdef EVFILT_AIO
-		EVFILT_AIO,
-#endif
 #ifdef EVFILT_VNODE
 		EVFILT_VNODE,
 #endif

@@ -394,6 +394,45 @@ START_TEST(private_bits_of_nginx)
 }
 END_TEST
 
+/* The name of an event's filter, as nginx tells events apart. */
+static const char *
+filter_name(const struct kevent *ev)
+{
+	switch (ev->filter) {
+	case EVFILT_READ:
+		return "read";
+	case EVFILT_WRITE:
+		return "write";
+	case EVFILT_VNODE:
+		return "vnode";
+	case EVFILT_AIO:
+		return "aio";
+	case EVFILT_USER:
+		return "user";
+	}
+	return "unexpected";
+}
+
+/* R-API-09, R-MISC-01: nginx has EVFILT_AIO as a case label, never as a knote.
+ */
+START_TEST(filters_are_case_labels)
+{
+	struct kevent ev;
+	int s[2];
+
+	t_unix(SOCK_STREAM, s);
+	t_add(s[0], EVFILT_WRITE, 0);
+	t_expect(&ev, s[0], EVFILT_WRITE);
+	ck_assert_str_eq(filter_name(&ev), "write");
+#ifdef __linux__
+	EV_SET(&ev, s[0], EVFILT_AIO, EV_ADD, 0, 0, NULL);
+	ck_assert_str_eq(filter_name(&ev), "aio");
+	ck_assert_int_eq(kevent(t_kq, &ev, 1, NULL, 0, NULL), -1);
+	ck_assert_int_eq(errno, EINVAL);
+#endif
+}
+END_TEST
+
 /* R-READ-01, R-CALL-31: udata is a number to libevent, nginx and HAProxy. */
 START_TEST(udata_survives_as_a_number)
 {
@@ -462,6 +501,7 @@ main(void)
 	tcase_add_test(tc, signals_stay_the_programs);
 	tcase_add_test(tc, timers_count_and_cost_no_descriptor);
 	tcase_add_test(tc, private_bits_of_nginx);
+	tcase_add_test(tc, filters_are_case_labels);
 	tcase_add_test(tc, udata_survives_as_a_number);
 	tcase_add_test(tc, new_queue_after_fork);
 	return t_end();
