@@ -15,7 +15,8 @@
  *
  * The timerfd is set only when the earliest deadline gets earlier.  When that
  * deadline goes or moves away, the timerfd fires once in vain and is set anew
- * then.  It is watched edge-triggered and never read.
+ * then, for a deadline that counts: timers_first() passes over all others.  It
+ *is watched edge-triggered and never read.
  */
 #include <sys/timerfd.h>
 
@@ -35,7 +36,8 @@ struct plan {
 	enum kqclock p_clock;
 };
 
-static int plan(const struct object *, const struct kevent *, struct plan *);
+static int plan(struct kqueue *, const struct object *, const struct kevent *,
+    struct plan *);
 static int clock_open(struct kqueue *, enum kqclock);
 static uint64_t clock_now(enum kqclock);
 static void clock_set(struct kqueue *, enum kqclock);
@@ -52,7 +54,7 @@ timer_attach(struct kqueue *q, struct object *o, const struct kevent *kev)
 		o->o_knote.kn_flags |= EV_CLEAR;
 	if (kev->fflags & NOTE_ABSOLUTE)
 		o->o_knote.kn_flags |= EV_ONESHOT;
-	if ((error = plan(o, kev, &p)) != 0 ||
+	if ((error = plan(q, o, kev, &p)) != 0 ||
 	    (error = clock_open(q, p.p_clock)) != 0 ||
 	    (error = timers_hold(&q->q_timers[p.p_clock], o->o_index)) != 0)
 		return error;
@@ -83,7 +85,7 @@ timer_touch(struct kqueue *q, struct object *o, const struct kevent *kev)
 		return 0;
 	if ((kev->fflags ^ o->o_knote.kn_fflags) & NOTE_ABSOLUTE)
 		return EINVAL;
-	if ((error = plan(o, kev, &p)) != 0)
+	if ((error = plan(q, o, kev, &p)) != 0)
 		return error;
 	if (p.p_clock != o->o_clock) {
 		if ((error = clock_open(q, p.p_clock)) != 0 ||
@@ -138,14 +140,10 @@ timer_expire(struct kqueue *q, enum kqclock clock)
 {
 	struct timers *t = &q->q_timers[clock];
 	uint64_t now = clock_now(clock);
-	uint32_t index;
 
 	q->q_timer_at[clock] = TIMER_NEVER;
-	while (timers_first(t) <= now) {
-		index = t->t_heap[0].d_index;
-		timers_unset(t, index);
-		object_activate(q, object_at(q, index));
-	}
+	while (timers_first(t) <= now)
+		object_activate(q, object_at(q, timers_pop(t)));
 	clock_set(q, clock);
 }
 
@@ -196,12 +194,24 @@ unit(uint32_t fflags)
 	return 1000000;
 }
 
+/* Changes of one list are made at the same time, that of the first. */
+static uint64_t
+time_of_change(struct kqueue *q, enum kqclock clock)
+{
+	if (!q->q_in_list)
+		return clock_now(clock);
+	if (q->q_now[clock] == 0)
+		q->q_now[clock] = clock_now(clock);
+	return q->q_now[clock];
+}
+
 /*
  * What is too far for the clock never comes (R-TIMER-09).  No sum overflows:
  * the time of either clock is below INT64_MAX as well.
  */
 static int
-plan(const struct object *o, const struct kevent *kev, struct plan *p)
+plan(struct kqueue *q, const struct object *o, const struct kevent *kev,
+    struct plan *p)
 {
 	uint32_t units = kev->fflags & UNITS;
 	bool fixed = (kev->fflags & FIXED) != 0;
@@ -217,7 +227,7 @@ plan(const struct object *o, const struct kevent *kev, struct plan *p)
 	if (__builtin_mul_overflow(ns, unit(units), &ns) || ns > INT64_MAX)
 		ns = INT64_MAX;
 	p->p_clock = fixed ? CLOCK_WALL : CLOCK_UPTIME;
-	p->p_now = clock_now(p->p_clock);
+	p->p_now = time_of_change(q, p->p_clock);
 	p->p_period = once ? 0 : ns;
 	p->p_deadline = fixed ? ns : p->p_now + ns;
 	if (ns == INT64_MAX)

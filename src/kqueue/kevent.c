@@ -39,19 +39,34 @@ answer(struct kevent *ev, const struct kevent *change, int error)
 }
 
 /* How far ahead of its change a key is looked up: see object_fetch(). */
-#define AHEAD_CHAIN 8
-#define AHEAD_OBJECT 4
+#define AHEAD_EARLY 16
+#define AHEAD 8
 #define FEW_OBJECTS 4096 /* so few are in the cache anyway */
 
 static void
-fetch_ahead(struct kqueue *q, const struct kevent *changes, int left)
+fetch_early(const struct kqueue *q, const struct kevent *change)
 {
-	if (left > AHEAD_CHAIN)
-		object_fetch_chain(q, changes[AHEAD_CHAIN].filter,
-		    changes[AHEAD_CHAIN].ident);
-	if (left > AHEAD_OBJECT)
-		object_fetch(q, changes[AHEAD_OBJECT].filter,
-		    changes[AHEAD_OBJECT].ident);
+	object_fetch_early(q, change->filter, change->ident);
+}
+
+static SELDOM void
+fetch_first(const struct kqueue *q, const struct kevent *changes, int n)
+{
+	int i;
+
+	for (i = 0; i < AHEAD_EARLY && i < n; i++)
+		fetch_early(q, &changes[i]);
+	for (i = 0; i < AHEAD && i < n; i++)
+		object_fetch(q, changes[i].filter, changes[i].ident);
+}
+
+static void
+fetch_ahead(const struct kqueue *q, const struct kevent *changes, int left)
+{
+	if (left > AHEAD_EARLY)
+		fetch_early(q, &changes[AHEAD_EARLY]);
+	if (left > AHEAD)
+		object_fetch(q, changes[AHEAD].filter, changes[AHEAD].ident);
 }
 
 /*
@@ -65,13 +80,16 @@ apply(struct kqueue *q, const struct kevent *changes, int nchanges,
     struct kevent *events, int nevents, int *stored, bool *full)
 {
 	const struct kevent *change;
+	bool ahead = nchanges > 1 && q->q_nobjects > FEW_OBJECTS;
 	int error, i;
 
+	if (ahead)
+		fetch_first(q, changes, nchanges);
 	for (i = 0; i < nchanges; i++) {
 		change = &changes[i];
 		if (change->filter == 0)
 			continue;
-		if (nchanges > AHEAD_OBJECT && q->q_nobjects > FEW_OBJECTS)
+		if (ahead)
 			fetch_ahead(q, change, nchanges - i);
 		error = change_apply(q, change);
 		if (error == 0 && (change->flags & EV_RECEIPT) == 0)
@@ -118,7 +136,10 @@ change_list(struct kqueue *q, uint32_t life, const struct kevent *changes,
 		return defer(q, life, changes, nchanges);
 	if (error != 0)
 		return error;
+	if ((q->q_in_list = nchanges > 1))
+		q->q_now[CLOCK_UPTIME] = q->q_now[CLOCK_WALL] = 0;
 	error = apply(q, changes, nchanges, events, nevents, stored, full);
+	q->q_in_list = false;
 	queue_unlock(q);
 	return error;
 }

@@ -178,7 +178,10 @@ fn_filter(int which)
  */
 struct object {
 	struct knote o_knote;
-	uintptr_t o_ident;
+	union {
+		uintptr_t o_ident;
+		uint32_t o_before; /* in the free list */
+	};
 	int64_t o_data; /* USER: data; SIGNAL: count already returned;
 	                   TIMER: period in ns, 0 if it fires once */
 	union {
@@ -191,7 +194,7 @@ struct object {
 	uint32_t o_next; /* in the hash chain, or free list */
 	int16_t o_filter;
 	uint8_t o_clock; /* TIMER: enum kqclock */
-};
+} __attribute__((aligned(64)));
 
 enum kqclock { CLOCK_UPTIME, CLOCK_WALL }; /* MONOTONIC, REALTIME */
 
@@ -257,9 +260,12 @@ struct kqueue {
 	uint32_t q_nslabs, q_nobjects, q_freeobject;
 	uint32_t *q_hash;    /* heads of chains, NO_OBJECT: empty */
 	uint32_t q_hashsize; /* a power of two, or 0 */
+	uint32_t q_hashed;   /* objects in it: those that are not at home */
 
 	struct timers q_timers[2]; /* by enum kqclock */
 	uint64_t q_timer_at[2];    /* what the timerfd is set to, or NEVER */
+	uint64_t q_now[2];         /* in a list: its time, 0 until asked for */
+	bool q_in_list;            /* changes are made that have one time */
 
 	struct inode **q_inodes; /* chains by watch descriptor */
 	uint32_t q_inodechains;  /* a power of two, or 0 */
@@ -546,11 +552,11 @@ struct object *object_find(struct kqueue *, int filter, uintptr_t ident);
 struct object *object_at(struct kqueue *, uint32_t index);
 int object_new(struct kqueue *, int filter, uintptr_t ident, struct object **);
 /*
- * A change of this key comes soon: have the processor fetch the head of its
- * chain, and later the object.  With a million of them each is a cache miss.
+ * A change of this key comes soon, and sooner: have the processor fetch what
+ * will be looked at.  With a million of them each look is a cache miss.
  */
-void object_fetch_chain(const struct kqueue *, int filter, uintptr_t ident);
-void object_fetch(struct kqueue *, int filter, uintptr_t ident);
+void object_fetch_early(const struct kqueue *, int filter, uintptr_t ident);
+void object_fetch(const struct kqueue *, int filter, uintptr_t ident);
 /* Free it; the filter never had it, or has let go of it. */
 void object_discard(struct kqueue *, struct object *);
 /* Detach it from its filter and free it. */

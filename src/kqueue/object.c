@@ -1,12 +1,15 @@
 /*
  * object.c: knotes of the filters other than READ and WRITE.
  *
- * Objects live in slabs and are named by index; a hash by (filter, ident)
- * finds them.  A free object keeps its generation, so that an entry of the
- * FIFO or a tag of the epoll that named the one before is recognised.
+ * Objects live in slabs and are named by index.  One whose index is its ident
+ * is at home: no search is needed, and as most programs count their timers,
+ * most are.  The others are found by a hash of (filter, ident).  A free object
+ * keeps its generation, so that an entry of the FIFO or a tag of the epoll that
+ * named the one before is recognised.
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "kq.h"
 
@@ -51,15 +54,29 @@ object_at(struct kqueue *q, uint32_t index)
 	return &q->q_slabs[index / OBJSLAB][index % OBJSLAB];
 }
 
-/* -- the hash -------------------------------------------------------------- */
+/* -- finding them ---------------------------------------------------------- */
 
+static bool
+is_at_home(const struct object *o)
+{
+	return o->o_index == o->o_ident;
+}
+
+static bool
+is_of(const struct object *o, int filter, uintptr_t ident)
+{
+	return o->o_ident == ident && o->o_filter == filter &&
+	    (o->o_knote.kn_status & KN_ATTACHED) != 0;
+}
+
+/* The upper bits: neighbours among idents do not meet. */
 static uint32_t *
 chain(const struct kqueue *q, int filter, uintptr_t ident)
 {
 	uint64_t h =
 	    ((uint64_t)ident ^ (uint64_t)(-filter) << 48) * 0x9e3779b97f4a7c15u;
 
-	return &q->q_hash[h >> 32 & (q->q_hashsize - 1)];
+	return &q->q_hash[(h >> 32) * q->q_hashsize >> 32];
 }
 
 struct object *
@@ -68,33 +85,47 @@ object_find(struct kqueue *q, int filter, uintptr_t ident)
 	struct object *o;
 	uint32_t i;
 
-	if (q->q_hashsize == 0)
+	if (ident < q->q_nobjects) {
+		timers_fetch(&q->q_timers[CLOCK_UPTIME], (uint32_t)ident);
+		o = object_at(q, (uint32_t)ident);
+		if (is_of(o, filter, ident))
+			return o;
+	}
+	if (q->q_hashed == 0)
 		return NULL;
 	for (i = *chain(q, filter, ident); i != NO_OBJECT; i = o->o_next) {
+		timers_fetch(&q->q_timers[CLOCK_UPTIME], i);
 		o = object_at(q, i);
-		if (o->o_ident == ident && o->o_filter == filter)
+		if (is_of(o, filter, ident))
 			return o;
 	}
 	return NULL;
 }
 
-void
-object_fetch_chain(const struct kqueue *q, int filter, uintptr_t ident)
+static void
+fetch_at(const struct kqueue *q, uint32_t index)
 {
-	if (q->q_hashsize != 0)
+	__builtin_prefetch(&q->q_slabs[index / OBJSLAB][index % OBJSLAB], 1);
+	timers_fetch(&q->q_timers[CLOCK_UPTIME], index);
+}
+
+void
+object_fetch_early(const struct kqueue *q, int filter, uintptr_t ident)
+{
+	if (ident < q->q_nobjects)
+		fetch_at(q, (uint32_t)ident);
+	else if (q->q_hashed != 0)
 		__builtin_prefetch(chain(q, filter, ident));
 }
 
 void
-object_fetch(struct kqueue *q, int filter, uintptr_t ident)
+object_fetch(const struct kqueue *q, int filter, uintptr_t ident)
 {
 	uint32_t index;
 
-	if (q->q_hashsize != 0 &&
-	    (index = *chain(q, filter, ident)) != NO_OBJECT) {
-		__builtin_prefetch(object_at(q, index), 1);
-		timers_fetch(&q->q_timers[CLOCK_UPTIME], index);
-	}
+	if (ident >= q->q_nobjects && q->q_hashed != 0 &&
+	    (index = *chain(q, filter, ident)) != NO_OBJECT)
+		fetch_at(q, index);
 }
 
 static void
@@ -104,6 +135,7 @@ hash_insert(struct kqueue *q, struct object *o)
 
 	o->o_next = *head;
 	*head = o->o_index;
+	q->q_hashed++;
 }
 
 static void
@@ -114,9 +146,10 @@ hash_remove(struct kqueue *q, struct object *o)
 	while (*link != o->o_index)
 		link = &object_at(q, *link)->o_next;
 	*link = o->o_next;
+	q->q_hashed--;
 }
 
-/* One head for each object there is room for: chains stay short. */
+/* A head for each object in it, or more: chains stay short. */
 static int
 hash_grow(struct kqueue *q)
 {
@@ -131,15 +164,38 @@ hash_grow(struct kqueue *q)
 	free(q->q_hash);
 	q->q_hash = heads;
 	q->q_hashsize = size;
+	q->q_hashed = 0;
 	for (i = 0; i < q->q_nobjects; i++) {
 		o = object_at(q, i);
-		if (o->o_knote.kn_status & KN_ATTACHED)
+		if ((o->o_knote.kn_status & KN_ATTACHED) && !is_at_home(o))
 			hash_insert(q, o);
 	}
 	return 0;
 }
 
 /* -- the slabs ------------------------------------------------------------- */
+
+/* The free ones form a list in both directions: any of them may be taken. */
+static void
+put_free(struct kqueue *q, struct object *o)
+{
+	if (q->q_freeobject != NO_OBJECT)
+		object_at(q, q->q_freeobject)->o_before = o->o_index;
+	o->o_before = NO_OBJECT;
+	o->o_next = q->q_freeobject;
+	q->q_freeobject = o->o_index;
+}
+
+static void
+take_free(struct kqueue *q, const struct object *o)
+{
+	if (o->o_next != NO_OBJECT)
+		object_at(q, o->o_next)->o_before = o->o_before;
+	if (o->o_before != NO_OBJECT)
+		object_at(q, o->o_before)->o_next = o->o_next;
+	else
+		q->q_freeobject = o->o_next;
+}
 
 /* One more slab, its objects on the free list. */
 static int
@@ -157,16 +213,31 @@ slab_new(struct kqueue *q)
 			return ENOMEM;
 		q->q_slabs = slabs;
 	}
-	if ((slab = calloc(OBJSLAB, sizeof(*slab))) == NULL)
+	slab = aligned_alloc(sizeof(*slab), OBJSLAB * sizeof(*slab));
+	if (slab == NULL)
 		return ENOMEM;
+	memset(slab, 0, OBJSLAB * sizeof(*slab));
 	slabs[q->q_nslabs++] = slab;
 	q->q_nobjects += OBJSLAB;
 	for (i = OBJSLAB; i-- > 0;) {
 		slab[i].o_index = q->q_nobjects - OBJSLAB + i;
-		slab[i].o_next = q->q_freeobject;
-		q->q_freeobject = slab[i].o_index;
+		put_free(q, &slab[i]);
 	}
 	return 0;
+}
+
+/* A free one: at home if that can be, else whichever was freed last. */
+static struct object *
+choose(struct kqueue *q, uintptr_t ident)
+{
+	struct object *o;
+
+	if (ident < q->q_nobjects) {
+		o = object_at(q, (uint32_t)ident);
+		if ((o->o_knote.kn_status & KN_ATTACHED) == 0)
+			return o;
+	}
+	return object_at(q, q->q_freeobject);
 }
 
 int
@@ -176,19 +247,20 @@ object_new(struct kqueue *q, int filter, uintptr_t ident, struct object **op)
 
 	if (q->q_freeobject == NO_OBJECT && slab_new(q) != 0)
 		return ENOMEM;
-	while (q->q_hashsize < q->q_nobjects)
-		if (hash_grow(q) != 0)
-			return ENOMEM;
+	o = choose(q, ident);
+	if (o->o_index != ident && q->q_hashed == q->q_hashsize &&
+	    hash_grow(q) != 0)
+		return ENOMEM;
 	if (ready_reserve(q) != 0)
 		return ENOMEM;
-	o = object_at(q, q->q_freeobject);
-	q->q_freeobject = o->o_next;
+	take_free(q, o);
 	*o = (struct object){ .o_gen = o->o_gen,
 		.o_index = o->o_index,
 		.o_ident = ident,
 		.o_filter = (int16_t)filter };
 	o->o_knote.kn_status = KN_ATTACHED;
-	hash_insert(q, o);
+	if (!is_at_home(o))
+		hash_insert(q, o);
 	*op = o;
 	return 0;
 }
@@ -196,14 +268,14 @@ object_new(struct kqueue *q, int filter, uintptr_t ident, struct object **op)
 void
 object_discard(struct kqueue *q, struct object *o)
 {
-	hash_remove(q, o);
+	if (!is_at_home(o))
+		hash_remove(q, o);
 	ready_release(q);
 	free(o->o_ext);
 	o->o_ext = NULL;
 	o->o_knote.kn_status = 0;
 	o->o_gen = (o->o_gen + 1) & GEN_MASK;
-	o->o_next = q->q_freeobject;
-	q->q_freeobject = o->o_index;
+	put_free(q, o);
 }
 
 void
@@ -233,7 +305,7 @@ object_free_all(struct kqueue *q)
 	free(q->q_hash);
 	q->q_slabs = NULL;
 	q->q_hash = NULL;
-	q->q_nslabs = q->q_nobjects = q->q_hashsize = 0;
+	q->q_nslabs = q->q_nobjects = q->q_hashsize = q->q_hashed = 0;
 	q->q_freeobject = NO_OBJECT;
 }
 

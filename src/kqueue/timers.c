@@ -1,10 +1,9 @@
 /*
  * The 4-ary heap of timers.h.
  *
- * A deadline stands in its entry, so that comparing follows no pointer, and
- * the places of the owners lie together in an array of their own.  Entry n has
- * its children at 4n + 1 to 4n + 4: four entries of 16 bytes, which fill one
- * cache line because the array starts 16 bytes before the end of one.
+ * A deadline stands in its entry, so that comparing follows no pointer.  Entry
+ * n has its children at 4n + 1 to 4n + 4: four entries of 16 bytes, which fill
+ * one cache line because the array starts 16 bytes before the end of one.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -21,16 +20,18 @@ _Static_assert(sizeof(struct deadline) * PER_LINE == LINE,
     "children fill a cache line");
 
 static int grow_heap(struct timers *);
-static int grow_places(struct timers *, uint32_t);
+static int grow_slots(struct timers *, uint32_t);
+static void tidy(struct timers *);
+static void drop_first(struct timers *);
 static void sift_up(struct timers *, uint32_t, struct deadline);
 static void sift_down(struct timers *, uint32_t, struct deadline);
 
 int
 timers_hold(struct timers *t, uint32_t index)
 {
-	if (t->t_held == t->t_size && grow_heap(t) != 0)
+	if (2 * (t->t_held + 1) > t->t_size && grow_heap(t) != 0)
 		return ENOMEM;
-	if (index >= t->t_indexes && grow_places(t, index) != 0)
+	if (index >= t->t_indexes && grow_slots(t, index) != 0)
 		return ENOMEM;
 	t->t_held++;
 	return 0;
@@ -46,33 +47,63 @@ timers_release(struct timers *t, uint32_t index)
 void
 timers_set(struct timers *t, uint64_t at, uint32_t index)
 {
+	struct timer_slot *s = &t->t_slots[index];
 	struct deadline d = { .d_at = at, .d_index = index };
-	uint32_t place = t->t_place[index];
 
-	if (place == TIMER_NOWHERE)
-		sift_up(t, t->t_count++, d);
-	else if (at < t->t_heap[place].d_at)
-		sift_up(t, place, d);
-	else
-		sift_down(t, place, d);
+	t->t_count += s->s_at == TIMER_NEVER;
+	s->s_at = at;
+	if (s->s_entry <= at)
+		return;
+	if (t->t_entries == t->t_size)
+		tidy(t);
+	if (s->s_entry == at) /* tidy() has seen to it */
+		return;
+	s->s_entry = at;
+	sift_up(t, t->t_entries++, d);
 }
 
 void
 timers_unset(struct timers *t, uint32_t index)
 {
-	uint32_t place = t->t_place[index];
-	struct deadline last;
+	struct timer_slot *s = &t->t_slots[index];
 
-	if (place == TIMER_NOWHERE)
-		return;
-	t->t_place[index] = TIMER_NOWHERE;
-	last = t->t_heap[--t->t_count];
-	if (place == t->t_count)
-		return;
-	if (last.d_at < t->t_heap[place].d_at)
-		sift_up(t, place, last);
-	else
-		sift_down(t, place, last);
+	t->t_count -= s->s_at != TIMER_NEVER;
+	s->s_at = TIMER_NEVER;
+}
+
+uint32_t
+timers_pop(struct timers *t)
+{
+	uint32_t index = t->t_heap[0].d_index;
+
+	timers_unset(t, index);
+	t->t_slots[index].s_entry = TIMER_NEVER;
+	drop_first(t);
+	return index;
+}
+
+uint64_t
+timers_settle(struct timers *t)
+{
+	struct timer_slot *s;
+	struct deadline d;
+
+	while (t->t_entries != 0) {
+		d = t->t_heap[0];
+		s = &t->t_slots[d.d_index];
+		if (s->s_entry != d.d_at) {
+			drop_first(t);
+		} else if (s->s_at == d.d_at) {
+			return d.d_at;
+		} else {
+			s->s_entry = d.d_at = s->s_at;
+			if (d.d_at == TIMER_NEVER)
+				drop_first(t);
+			else
+				sift_down(t, 0, d);
+		}
+	}
+	return TIMER_NEVER;
 }
 
 void
@@ -80,7 +111,7 @@ timers_fini(struct timers *t)
 {
 	if (t->t_heap != NULL)
 		free(t->t_heap - LEAD);
-	free(t->t_place);
+	free(t->t_slots);
 	memset(t, 0, sizeof(*t));
 }
 
@@ -90,7 +121,7 @@ grow_heap(struct timers *t)
 	struct deadline *heap;
 	uint32_t size;
 
-	if (t->t_size >= MAX_HELD)
+	if (t->t_held >= MAX_HELD)
 		return ENOMEM;
 	/* With the lead, a whole number of lines. */
 	size = t->t_size == 0 ? 4 * PER_LINE - LEAD : 2 * t->t_size + LEAD;
@@ -99,7 +130,7 @@ grow_heap(struct timers *t)
 		return ENOMEM;
 	heap += LEAD;
 	if (t->t_heap != NULL) {
-		memcpy(heap, t->t_heap, t->t_count * sizeof(*heap));
+		memcpy(heap, t->t_heap, t->t_entries * sizeof(*heap));
 		free(t->t_heap - LEAD);
 	}
 	t->t_heap = heap;
@@ -108,9 +139,9 @@ grow_heap(struct timers *t)
 }
 
 static int
-grow_places(struct timers *t, uint32_t index)
+grow_slots(struct timers *t, uint32_t index)
 {
-	uint32_t *places;
+	struct timer_slot *slots;
 	size_t size;
 
 	size = t->t_indexes == 0 ? 16 : t->t_indexes;
@@ -118,22 +149,51 @@ grow_places(struct timers *t, uint32_t index)
 		size *= 2;
 	if (size > UINT32_MAX)
 		return ENOMEM;
-	places = realloc(t->t_place, size * sizeof(*places));
-	if (places == NULL)
+	slots = realloc(t->t_slots, size * sizeof(*slots));
+	if (slots == NULL)
 		return ENOMEM;
-	/* All bits set is TIMER_NOWHERE. */
-	memset(places + t->t_indexes, 0xff,
-	    (size - t->t_indexes) * sizeof(*places));
-	t->t_place = places;
+	/* All bits set is TIMER_NEVER. */
+	memset(slots + t->t_indexes, 0xff,
+	    (size - t->t_indexes) * sizeof(*slots));
+	t->t_slots = slots;
 	t->t_indexes = (uint32_t)size;
 	return 0;
 }
 
+/*
+ * Leave one entry for each deadline that has one, and none else: s_entry is
+ * NEVER from when the entry is kept until all have been looked at, so that no
+ * second one like it is kept.
+ */
 static void
-put(struct timers *t, uint32_t place, struct deadline d)
+tidy(struct timers *t)
 {
-	t->t_heap[place] = d;
-	t->t_place[d.d_index] = place;
+	struct timer_slot *s;
+	uint32_t i, kept = 0;
+
+	for (i = 0; i < t->t_entries; i++) {
+		s = &t->t_slots[t->t_heap[i].d_index];
+		if (s->s_entry != t->t_heap[i].d_at)
+			continue;
+		s->s_entry = TIMER_NEVER;
+		if (s->s_at == TIMER_NEVER)
+			continue;
+		t->t_heap[kept].d_index = t->t_heap[i].d_index;
+		t->t_heap[kept++].d_at = s->s_at;
+	}
+	t->t_entries = kept;
+	for (i = 0; i < kept; i++)
+		t->t_slots[t->t_heap[i].d_index].s_entry = t->t_heap[i].d_at;
+	for (i = kept / PER_LINE + 1; i-- > 0;)
+		if (i < kept)
+			sift_down(t, i, t->t_heap[i]);
+}
+
+static void
+drop_first(struct timers *t)
+{
+	if (--t->t_entries != 0)
+		sift_down(t, 0, t->t_heap[t->t_entries]);
 }
 
 /* The place is free: let d sink in from it towards the root. */
@@ -146,10 +206,10 @@ sift_up(struct timers *t, uint32_t place, struct deadline d)
 		parent = (place - 1) / PER_LINE;
 		if (t->t_heap[parent].d_at <= d.d_at)
 			break;
-		put(t, place, t->t_heap[parent]);
+		t->t_heap[place] = t->t_heap[parent];
 		place = parent;
 	}
-	put(t, place, d);
+	t->t_heap[place] = d;
 }
 
 /*
@@ -163,7 +223,7 @@ fetch_ahead(const struct timers *t, uint32_t sibling)
 	uint32_t child = sibling * PER_LINE + 1;
 	int i;
 
-	for (i = 0; i < PER_LINE && child < t->t_count; i++) {
+	for (i = 0; i < PER_LINE && child < t->t_entries; i++) {
 		__builtin_prefetch(&t->t_heap[child]);
 		child += PER_LINE;
 	}
@@ -177,19 +237,19 @@ sift_down(struct timers *t, uint32_t place, struct deadline d)
 
 	for (;;) {
 		best = place * PER_LINE + 1;
-		if (best >= t->t_count)
+		if (best >= t->t_entries)
 			break;
 		fetch_ahead(t, best);
 		end = best + PER_LINE;
-		if (end > t->t_count)
-			end = t->t_count;
+		if (end > t->t_entries)
+			end = t->t_entries;
 		for (child = best + 1; child < end; child++)
 			if (t->t_heap[child].d_at < t->t_heap[best].d_at)
 				best = child;
 		if (t->t_heap[best].d_at >= d.d_at)
 			break;
-		put(t, place, t->t_heap[best]);
+		t->t_heap[place] = t->t_heap[best];
 		place = best;
 	}
-	put(t, place, d);
+	t->t_heap[place] = d;
 }

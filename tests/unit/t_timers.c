@@ -4,6 +4,7 @@
  */
 #include <check.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -82,27 +83,42 @@ model_first(void)
 	return first;
 }
 
-/* Everybody is found where the heap says, and nobody is before their parent. */
+/* The entry that stands for a slot is in the heap. */
+static bool
+has_entry(uint64_t at, uint32_t index)
+{
+	uint32_t i;
+
+	for (i = 0; i < heap.t_entries; i++)
+		if (heap.t_heap[i].d_at == at &&
+		    heap.t_heap[i].d_index == index)
+			return true;
+	return false;
+}
+
+/*
+ * Every deadline has an entry that is not later, no entry is before its parent,
+ * and there is room for an entry of each owner even if none is of any use.
+ */
 static void
 check_shape(void)
 {
-	uint32_t i, place, count = 0;
+	uint32_t i, count = 0;
 
-	for (i = 0; i < OWNERS; i++) {
-		if (model[i] == TIMER_NEVER) {
-			ck_assert(!timers_has(&heap, i));
-			continue;
-		}
-		count++;
-		place = heap.t_place[i];
-		ck_assert_uint_lt(place, heap.t_count);
-		ck_assert_uint_eq(heap.t_heap[place].d_index, i);
-		ck_assert_uint_eq(heap.t_heap[place].d_at, model[i]);
-		if (place > 0)
-			ck_assert_uint_le(heap.t_heap[(place - 1) / 4].d_at,
-			    model[i]);
+	for (i = 0; i < OWNERS && i < heap.t_indexes; i++) {
+		ck_assert_uint_eq(heap.t_slots[i].s_at, model[i]);
+		ck_assert_int_eq(timers_has(&heap, i), model[i] != TIMER_NEVER);
+		ck_assert_uint_le(heap.t_slots[i].s_entry, model[i]);
+		if (heap.t_slots[i].s_entry != TIMER_NEVER)
+			ck_assert(has_entry(heap.t_slots[i].s_entry, i));
+		count += model[i] != TIMER_NEVER;
 	}
 	ck_assert_uint_eq(count, heap.t_count);
+	for (i = 1; i < heap.t_entries; i++)
+		ck_assert_uint_le(heap.t_heap[(i - 1) / 4].d_at,
+		    heap.t_heap[i].d_at);
+	ck_assert_uint_le(heap.t_entries, heap.t_size);
+	ck_assert_uint_le(2 * heap.t_held, heap.t_size);
 	ck_assert_uint_eq(timers_first(&heap), model_first());
 }
 
@@ -139,6 +155,7 @@ START_TEST(empty_heap_has_no_deadline)
 	ck_assert(!timers_has(&heap, 0));
 	timers_unset(&heap, 0);
 	ck_assert_uint_eq(heap.t_count, 0);
+	ck_assert_uint_eq(heap.t_entries, 0);
 }
 END_TEST
 
@@ -173,9 +190,52 @@ START_TEST(entries_leave_in_order)
 	while (heap.t_count != 0) {
 		ck_assert_uint_ge(timers_first(&heap), last);
 		last = timers_first(&heap);
-		unset(heap.t_heap[0].d_index);
+		i = timers_pop(&heap);
+		ck_assert_uint_eq(model[i], last);
+		model[i] = TIMER_NEVER;
 		check_shape();
 	}
+	ck_assert_uint_eq(heap.t_entries, 0);
+}
+END_TEST
+
+/* What was put off or taken back costs no entry, and leaves no room taken. */
+START_TEST(a_change_for_later_leaves_the_heap_alone)
+{
+	uint32_t i, n;
+
+	hold_all();
+	for (i = 0; i < OWNERS; i++)
+		set(i, 1000 + i);
+	for (n = 0; n < 100; n++)
+		for (i = 0; i < OWNERS; i++) {
+			unset(i);
+			set(i, 2000 + n + draw(500));
+			ck_assert_uint_eq(heap.t_entries, OWNERS);
+		}
+	check_shape();
+	ck_assert_uint_eq(heap.t_entries, OWNERS);
+}
+END_TEST
+
+/* Each change for earlier makes an entry, and the old ones have to go. */
+START_TEST(a_change_for_earlier_is_found_room_for)
+{
+	uint32_t i, n, size;
+
+	hold_all();
+	size = heap.t_size;
+	for (n = 1000; n > 0; n--) {
+		for (i = 0; i < OWNERS; i++)
+			set(i, n * 1000 + draw(1000));
+		ck_assert_uint_eq(heap.t_size, size);
+		ck_assert_uint_eq(timers_first(&heap), model_first());
+	}
+	check_shape();
+	for (i = 0; i < OWNERS; i++)
+		unset(i);
+	check_shape();
+	ck_assert_uint_eq(heap.t_entries, 0);
 }
 END_TEST
 
@@ -274,6 +334,8 @@ main(void)
 	tcase_add_test(tc, empty_heap_has_no_deadline);
 	tcase_add_loop_test(tc, random_operations_agree_with_the_model, 0, 2);
 	tcase_add_test(tc, entries_leave_in_order);
+	tcase_add_test(tc, a_change_for_later_leaves_the_heap_alone);
+	tcase_add_test(tc, a_change_for_earlier_is_found_room_for);
 	tcase_add_test(tc, extreme_deadlines_keep_their_order);
 	tcase_add_test(tc,
 	    release_takes_the_entry_out_and_gives_the_place_back);
