@@ -1,9 +1,11 @@
-/* Addresses as text. */
+/* Addresses, as text and otherwise, and who is behind them. */
 #include "server.h"
 #include "os.h"
+#include "proxy_header.h"
 
 #include <sys/un.h>
 
+#include <errno.h>
 #include <netdb.h>
 #include <stdio.h>
 #include <string.h>
@@ -51,6 +53,7 @@ kquay_peer(struct kquay_conn *c)
 	struct kquay *q = kquay_pool_loop(c);
 	struct peer_text *t;
 	uid_t uid;
+	gid_t gid;
 	pid_t pid;
 
 	for (t = q->peers; t < q->peers + 4; t++)
@@ -64,7 +67,7 @@ kquay_peer(struct kquay_conn *c)
 		    sizeof(t->text));
 	else if (c->peer.sa.sa_family != AF_UNIX)
 		snprintf(t->text, sizeof(t->text), "fd:%d", c->fd);
-	else if (kquay_os_peer(c->fd, &uid, &pid) == -1)
+	else if (kquay_peercred(c, &uid, &gid, &pid) == -1)
 		snprintf(t->text, sizeof(t->text), "unix:");
 	else if (pid > 0)
 		snprintf(t->text, sizeof(t->text), "unix:%u/%d", (unsigned)uid,
@@ -88,4 +91,41 @@ kquay_peeraddr(const struct kquay_conn *c, socklen_t *salen)
 		*salen = offsetof(struct sockaddr, sa_data);
 	}
 	return &c->peer.sa;
+}
+
+socklen_t
+kquay_localaddr(const struct kquay_conn *c, struct sockaddr_storage *ss)
+{
+	socklen_t salen = sizeof(*ss);
+	struct proxy p;
+
+	memset(ss, 0, sizeof(*ss));
+	if (!kquay_proxy_told(c, &p)) {
+		if (getsockname(c->fd, (struct sockaddr *)ss, &salen) == -1)
+			return 0;
+		return salen;
+	}
+	memcpy(ss, &p.dst, sizeof(p.dst));
+	switch (p.dst.sa.sa_family) {
+	case AF_INET:
+		return sizeof(p.dst.in4);
+	case AF_INET6:
+		return sizeof(p.dst.in6);
+	default:
+		return sizeof(p.dst.un);
+	}
+}
+
+int
+kquay_peercred(const struct kquay_conn *c, uid_t *uid, gid_t *gid, pid_t *pid)
+{
+	struct proxy p;
+
+	if (c->peer.sa.sa_family != AF_UNIX) {
+		errno = EOPNOTSUPP;
+		return -1;
+	}
+	if (kquay_proxy_told(c, &p))
+		return kquay_proxy_cred(&p, uid, gid, pid);
+	return kquay_os_peer(c->fd, uid, gid, pid);
 }

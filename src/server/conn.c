@@ -148,6 +148,12 @@ begin_shake(struct kquay_conn *c)
 int
 kquay_conn_shake(struct kquay_conn *c)
 {
+	if ((c->flags & C_PROXY) &&
+	    !(c->flags & C_CLIENT ? kquay_proxy_send_header(c) :
+				    kquay_proxy_read_header(c))) {
+		kquay_conn_interest(c);
+		return 0;
+	}
 	kquay_conn_open(c);
 	kquay_conn_interest(c);
 	return 1;
@@ -590,6 +596,7 @@ release(struct kquay_conn *c)
 		close(c->fd);
 	kquay_input_drop(c);
 	kquay_output_drop(c);
+	kquay_proxy_drop(c);
 	q->stat.closed++;
 	kquay_pool_give(c);
 }

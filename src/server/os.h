@@ -18,10 +18,10 @@
 #endif
 
 /*
- * Who is at the other end of a connected UNIX socket.  0, or -1 if the system
- * does not say.  *pid is -1 if it says only the user.
+ * Who is at the other end of a connected UNIX socket.  0, or -1 with errno if
+ * the system does not say.  *pid is -1 if it does not know.
  */
-int kquay_os_peer(int fd, uid_t *uid, pid_t *pid);
+int kquay_os_peer(int fd, uid_t *uid, gid_t *gid, pid_t *pid);
 
 /* Bytes that the kernel has yet to send, or the peer to take; 0 if unknown. */
 uint32_t kquay_os_unsent(int fd);

@@ -9,12 +9,10 @@
 #include <unistd.h>
 
 int
-kquay_os_peer(int fd, uid_t *uid, pid_t *pid)
+kquay_os_peer(int fd, uid_t *uid, gid_t *gid, pid_t *pid)
 {
-	gid_t gid;
-
 	*pid = -1;
-	return getpeereid(fd, uid, &gid);
+	return getpeereid(fd, uid, gid);
 }
 
 uint32_t

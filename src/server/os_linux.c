@@ -9,7 +9,7 @@
 #include <time.h>
 
 int
-kquay_os_peer(int fd, uid_t *uid, pid_t *pid)
+kquay_os_peer(int fd, uid_t *uid, gid_t *gid, pid_t *pid)
 {
 	struct ucred cred;
 	socklen_t len = sizeof(cred);
@@ -17,7 +17,9 @@ kquay_os_peer(int fd, uid_t *uid, pid_t *pid)
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == -1)
 		return -1;
 	*uid = cred.uid;
-	*pid = cred.pid;
+	*gid = cred.gid;
+	/* 0 is one of a namespace that we do not see into. */
+	*pid = cred.pid > 0 ? cred.pid : -1;
 	return 0;
 }
 

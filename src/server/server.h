@@ -141,6 +141,7 @@ _Static_assert(sizeof(struct kquay_conn) == 64, "one cache line");
 struct more {
 	struct chunk *out;   /* for the kernel: tail of the ring; NULL if empty */
 	struct kept *in;     /* NULL if nothing is kept */
+	struct kept *header; /* of a PROXY protocol, or NULL */
 	struct chunk *early; /* written before open(): tail of the ring */
 	uint32_t outlen;     /* bytes in the ring of out */
 	uint32_t earlylen;   /* and of early */
@@ -391,6 +392,17 @@ enum frame_cut kquay_frame_cut(const struct kquay_framing *f, size_t most,
     char *buf, size_t len, size_t *seen, struct frame *frame);
 size_t kquay_frame_pass(struct kquay_conn *c, char *buf, size_t len,
     size_t *seen);
+
+/* proxy.c */
+struct proxy;
+int kquay_proxy_read_header(struct kquay_conn *c);
+int kquay_proxy_told(const struct kquay_conn *c, struct proxy *p);
+int kquay_proxy_cred(const struct proxy *p, uid_t *uid, gid_t *gid,
+    pid_t *pid);
+int kquay_proxy_prepare(struct kquay_conn *c, int version,
+    const struct kquay_conn *client);
+int kquay_proxy_send_header(struct kquay_conn *c);
+void kquay_proxy_drop(struct kquay_conn *c);
 
 /* output.c */
 void kquay_output_uncork(struct kquay *q);
