@@ -468,7 +468,7 @@ int ready_push(struct kqueue *, struct knote *, int filter, uint32_t index,
     uint32_t gen, enum place);
 /* Take the next entry that is still a knote's; NULL: none before the mark. */
 struct knote *ready_pop(struct kqueue *, uint32_t mark, struct ready *);
-/* Knotes that stand in it and are enabled. */
+/* Knotes that stand in it, are enabled and, as far as known, active. */
 uint32_t ready_count(struct kqueue *);
 void ready_fini(struct kqueue *);
 

@@ -146,7 +146,8 @@ ready_count(struct kqueue *q)
 
 	for (i = f->f_head; i != f->f_tail; i++) {
 		kn = knote_of(q, entry(f, i));
-		if (kn != NULL && knote_enabled(kn))
+		if (kn != NULL && knote_enabled(kn) &&
+		    (kn->kn_status & (KN_ACTIVE | KN_FORCED)) != 0)
 			n++;
 	}
 	return n;
