@@ -522,8 +522,6 @@ classify(int fd, struct fdnote *fn, int which)
 	if (which == FN_READ && (kn->kn_fflags & ~NOTE_NODATA) == 0 &&
 	    (kn->kn_status & KN_GATED) == 0)
 		return 0;
-	if (fn->fn_type == FD_UNKNOWN)
-		fn->fn_type = (uint8_t)source_type(fd);
 	return source_attach(fd, fn, which);
 }
 
@@ -641,8 +639,10 @@ descriptor_attach(struct kqueue *q, int fd, int which, const struct kevent *kev)
 	kn->kn_status = (kn->kn_status & KN_QUEUED) | KN_ATTACHED |
 	    (kev->flags & EV_DISABLE ? KN_DISABLED : 0);
 	if (fn->fn_kernel == 0 &&
-	    !(fn->fn_knote[!which].kn_status & KN_ATTACHED))
+	    !(fn->fn_knote[!which].kn_status & KN_ATTACHED)) {
 		fn->fn_type = FD_UNKNOWN;
+		fn->fn_flags &= FN_OBJECTS;
+	}
 	if ((error = descriptor_set(q, fn, which, kev)) == 0 &&
 	    (error = keep_ext(fn, which, kev)) == 0 &&
 	    (error = classify(fd, fn, which)) == 0) {

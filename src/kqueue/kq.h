@@ -142,7 +142,7 @@ struct fdnote {
 	uint32_t fn_gen;          /* 28 bits, part of the tag */
 	uint16_t fn_kernel;       /* FK_*: what the kernel watches */
 	uint8_t fn_type;          /* enum fdtype */
-	uint8_t fn_flags;         /* FN_SHUT_WR, FN_OBJECTS */
+	uint8_t fn_flags;         /* FN_* bits */
 };
 
 #define FN_READ 0
@@ -168,6 +168,7 @@ fn_filter(int which)
 
 #define FN_SHUT_WR 0x01 /* shutdown(SHUT_WR) was called on it */
 #define FN_OBJECTS 0x02 /* there are objects of it, or were: see f_isfd */
+#define FN_SHUT_ASKED 0x04 /* it is known whether that was so before */
 
 /* -- knotes of the other filters ----------------------------------------------
  */
@@ -666,8 +667,8 @@ enum fdtype source_type(int fd);
 uint32_t source_poll(int fd, uint32_t events);
 
 /*
- * A new or changed knote of a descriptor whose type is known: may it be
- * watched (errno), must it be gated, can it ever fire?
+ * A new or changed knote: what is the descriptor, may it be watched (errno),
+ * must it be gated, can it ever fire?
  */
 int source_attach(int fd, struct fdnote *, int which);
 

@@ -18,7 +18,6 @@
  */
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include <errno.h>
@@ -47,17 +46,20 @@ uint32_t kqueue_nnames;
 /* Where the library's own descriptors begin, if the limit allows. */
 #define HIGH_FD 960
 
+static int
+dup_above(int fd, int lowest)
+{
+	return (int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, lowest);
+}
+
 int
 fd_move_high(int fd)
 {
-	struct rlimit rl;
-	int high = -1, saved = errno;
+	int high, saved = errno;
 
 	if (fd == -1)
 		return -1;
-	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur > HIGH_FD)
-		high = (int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, HIGH_FD);
-	if (high != -1) {
+	if ((high = dup_above(fd, HIGH_FD)) != -1) {
 		fd_close(fd);
 		fd = high;
 	}
@@ -228,9 +230,10 @@ queue_open(int name)
 {
 	int epfd, wake = -1, error;
 
-	if ((epfd = fd_move_high(
-		 (int)syscall(SYS_fcntl, name, F_DUPFD_CLOEXEC, 0))) == -1)
+	if ((epfd = dup_above(name, HIGH_FD)) == -1 &&
+	    (epfd = dup_above(name, 0)) == -1)
 		return errno;
+	own_add(epfd);
 	wake = fd_move_high(
 	    (int)syscall(SYS_eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC));
 	error = wake == -1 ? errno : queue_join(name, epfd, wake);

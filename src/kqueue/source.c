@@ -122,7 +122,7 @@ source_type(int fd)
 
 /* -- socket state ---------------------------------------------------------- */
 
-/* The state of a TCP socket, TCP_ESTABLISHED for another that is no TCP's. */
+/* The state of a TCP socket, 0 for another that is no TCP's. */
 static int
 tcp_state(int fd)
 {
@@ -130,8 +130,22 @@ tcp_state(int fd)
 	socklen_t len = offsetof(struct tcp_info, tcpi_ca_state);
 
 	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len) == -1)
-		return TCP_ESTABLISHED;
+		return 0;
 	return ti.tcpi_state;
+}
+
+static bool
+is_shut_wr_state(int tcp)
+{
+	switch (tcp) {
+	case TCP_FIN_WAIT1:
+	case TCP_FIN_WAIT2:
+	case TCP_CLOSING:
+	case TCP_LAST_ACK:
+	case TCP_TIME_WAIT:
+		return true;
+	}
+	return false;
 }
 
 /*
@@ -142,16 +156,10 @@ static bool
 is_shut_wr(int fd)
 {
 	socklen_t len = sizeof(int);
-	int domain, type;
+	int domain, type, tcp;
 
-	switch (tcp_state(fd)) {
-	case TCP_FIN_WAIT1:
-	case TCP_FIN_WAIT2:
-	case TCP_CLOSING:
-	case TCP_LAST_ACK:
-	case TCP_TIME_WAIT:
-		return true;
-	}
+	if ((tcp = tcp_state(fd)) != 0)
+		return is_shut_wr_state(tcp);
 	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == -1 ||
 	    domain != AF_UNIX ||
 	    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == -1)
@@ -220,6 +228,15 @@ attach_read(struct fdnote *fn)
 	return 0;
 }
 
+/* Once: what happens to it later is told by watch.c. */
+static void
+ask_shut_wr(int fd, struct fdnote *fn)
+{
+	if ((fn->fn_flags & FN_SHUT_ASKED) != 0)
+		return;
+	fn->fn_flags |= FN_SHUT_ASKED | (is_shut_wr(fd) ? FN_SHUT_WR : 0);
+}
+
 static int
 attach_write(int fd, struct fdnote *fn)
 {
@@ -236,8 +253,7 @@ attach_write(int fd, struct fdnote *fn)
 			return EPIPE;
 		break;
 	case FD_STREAM:
-		if (is_shut_wr(fd))
-			fn->fn_flags |= FN_SHUT_WR;
+		ask_shut_wr(fd, fn);
 		/* FALLTHROUGH */
 	case FD_DGRAM:
 		if (kn->kn_fflags & NOTE_LOWAT)
@@ -247,9 +263,26 @@ attach_write(int fd, struct fdnote *fn)
 	return 0;
 }
 
+/* What one call tells of a TCP socket, most of those that are written to. */
+static void
+try_tcp(int fd, struct fdnote *fn)
+{
+	int tcp = tcp_state(fd);
+
+	if (tcp == 0)
+		return;
+	fn->fn_type = FD_STREAM;
+	fn->fn_flags |=
+	    FN_SHUT_ASKED | (is_shut_wr_state(tcp) ? FN_SHUT_WR : 0);
+}
+
 int
 source_attach(int fd, struct fdnote *fn, int which)
 {
+	if (fn->fn_type == FD_UNKNOWN && which == FN_WRITE)
+		try_tcp(fd, fn);
+	if (fn->fn_type == FD_UNKNOWN)
+		fn->fn_type = (uint8_t)source_type(fd);
 	fn->fn_knote[which].kn_status &= (uint8_t) ~(KN_NEVER | KN_GATED);
 	return which == FN_READ ? attach_read(fn) : attach_write(fd, fn);
 }
