@@ -719,14 +719,15 @@ void
 descriptor_event(struct kqueue *q, int fd, enum watch_event event)
 {
 	struct fdnote *fn = descriptor_find(q, fd);
-	int which;
+	/* Of the end of input epoll tells. */
+	int which = event == WATCH_SHUT_WR ? FN_WRITE : FN_READ;
 
 	if (fn == NULL)
 		return;
 	/* Of one that is not registered it is asked when a knote is added. */
 	if (event == WATCH_SHUT_WR && fn->fn_kernel != 0)
 		fn->fn_flags |= FN_SHUT_WR;
-	for (which = 0; which < 2; which++)
+	for (; which <= FN_WRITE; which++)
 		if (wants_kernel(&fn->fn_knote[which]))
 			descriptor_push(q, fd, fn, which);
 }

@@ -51,6 +51,7 @@ source_poll(int fd, uint32_t events)
 
 /* -- what it is ------------------------------------------------------------ */
 
+/* FD_UNKNOWN: it is no socket. */
 static enum fdtype
 socket_type(int fd)
 {
@@ -58,7 +59,7 @@ socket_type(int fd)
 	int type;
 
 	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == -1)
-		return FD_OTHER;
+		return FD_UNKNOWN;
 	return type == SOCK_STREAM || type == SOCK_SEQPACKET ? FD_STREAM :
 							       FD_DGRAM;
 }
@@ -98,14 +99,15 @@ anonymous_type(int fd)
 enum fdtype
 source_type(int fd)
 {
+	enum fdtype type = socket_type(fd);
 	struct termios tio;
 	struct stat st;
 
+	if (type != FD_UNKNOWN)
+		return type;
 	if (fstat(fd, &st) == -1)
 		return FD_OTHER;
 	switch (st.st_mode & S_IFMT) {
-	case S_IFSOCK:
-		return socket_type(fd);
 	case S_IFIFO:
 		return pipe_type(fd);
 	case S_IFREG:
