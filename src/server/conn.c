@@ -36,9 +36,6 @@
  *
  * What the knotes must be follows from state and flags alone:
  * kquay_conn_interest() compares that with what is registered.
- *
- * The kernel's end of file is known without a read that returns 0 if the
- * event had EV_EOF and the read after it was short (input.c).
  */
 #include "server.h"
 #include "os.h"
@@ -424,19 +421,13 @@ kquay_conn_end(struct kquay_conn *c, enum kquay_why why, int err)
 	q->dead_tail = link;
 }
 
-/* A limit of c has run out, or the kernel may have memory again. */
+/* A limit of c has run out. */
 void
 kquay_conn_expire(struct kquay_conn *c)
 {
 	struct kquay *q = kquay_pool_loop(c);
 	uint32_t now = q->tick, idle, life;
 
-	if (c->flags & C_STARVED) {
-		c->flags &= ~C_STARVED;
-		kquay_wheel_set(c);
-		kquay_conn_interest(c);
-		return;
-	}
 	kquay_wheel_limits(c, &idle, &life);
 	if (c->state == CONN_FLUSH || c->state == CONN_LINGER)
 		give_up(c);
@@ -485,6 +476,14 @@ kquay_conn_starve(struct kquay_conn *c)
 	(void)kquay_wheel_now(kquay_pool_loop(c));
 	c->flags |= C_STARVED;
 	kquay_wheel_set(c);
+	kquay_conn_interest(c);
+}
+
+/* It may have some again. */
+void
+kquay_conn_feed(struct kquay_conn *c)
+{
+	c->flags &= ~C_STARVED;
 	kquay_conn_interest(c);
 }
 
@@ -636,6 +635,8 @@ kquay_timeout(struct kquay_conn *c, int idle, int life)
 	struct more *more = kquay_pool_more(c);
 	uint32_t now = kquay_wheel_now(q);
 
+	if (c->state == CONN_DEAD)
+		return; /* active is a link of the list of the dead now */
 	/* Without a limit so far nobody may have looked at the clock. */
 	if (!kquay_wheel_has(c))
 		c->active = now;

@@ -53,17 +53,6 @@ kquay_input_read(struct kquay_conn *c, const struct kevent *ev)
 	else {
 		q->stat.in += (uint64_t)n;
 		c->flags &= ~C_FRESH;
-		/*
-		 * The stream's end had been seen before the read, which left
-		 * nothing: TCP's reads are short for no other reason.  (What
-		 * is behind a proxy may come through a UNIX socket.)
-		 */
-		if (ev != NULL && (ev->flags & EV_EOF) &&
-		    (ev->fflags & ~(unsigned)KNOTE_NODATA) == 0 &&
-		    n < READSIZE && kquay_pool_more(c)->header == NULL &&
-		    (c->peer.sa.sa_family == AF_INET ||
-			c->peer.sa.sa_family == AF_INET6))
-			c->flags |= C_EOF;
 	}
 	pass(c, kept + (size_t)n, seen);
 	return 1;

@@ -217,7 +217,8 @@ kquay_loop_forget(struct kquay *q, const struct kquay_conn *c)
 int
 kquay_loop_apply(struct kquay *q, const struct kevent *change)
 {
-	return kevent(q->kq, change, 1, NULL, 0, NULL);
+	return (q->sys.kevent != NULL ? q->sys.kevent : kevent)(q->kq, change,
+	    1, NULL, 0, NULL);
 }
 
 /* Apply all changes now.  A connection whose change fails is ended. */

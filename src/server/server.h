@@ -356,6 +356,7 @@ void kquay_conn_hangup(struct kquay_conn *c, enum kquay_why why);
 void kquay_conn_end(struct kquay_conn *c, enum kquay_why why, int err);
 void kquay_conn_expire(struct kquay_conn *c);
 void kquay_conn_starve(struct kquay_conn *c);
+void kquay_conn_feed(struct kquay_conn *c);
 void kquay_conn_wake(struct kquay_conn *c);
 void kquay_conn_resume(struct kquay *q);
 void kquay_conn_reap(struct kquay *q);

@@ -193,9 +193,11 @@ turn_slot(struct kquay *q, unsigned slot)
 	while ((link = w->head[WHEEL_FIRING]) != 0) {
 		c = kquay_pool_at(q, link);
 		kquay_wheel_clear(c);
-		if (!deadline(c, &tick))
+		if (c->flags & C_STARVED)
+			kquay_conn_feed(c);
+		if (c->state == CONN_DEAD || !deadline(c, &tick))
 			continue;
-		if (!(c->flags & C_STARVED) && (int32_t)(tick - w->now) > 0)
+		if ((int32_t)(tick - w->now) > 0)
 			put(q, c, tick);
 		else
 			kquay_conn_expire(c);

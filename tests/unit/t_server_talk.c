@@ -70,6 +70,25 @@ START_TEST(lines_in_all_shapes)
 }
 END_TEST
 
+/* A read ends at the place of urgent data, whatever lies behind it. */
+START_TEST(urgent_data_hides_nothing)
+{
+	static const struct kquay_ops ops = { .line = on_line };
+	int fd;
+
+	kit_start(&ops, NULL);
+	fd = kit_join();
+	kit_send(fd, "one\ntwo\n");
+	ck_assert_int_eq(send(fd, "!", 1, MSG_OOB), 1);
+	kit_send(fd, "three\n");
+	ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
+	kit_expect_end(fd, "");
+	ck_assert_str_eq(heard, "one|two|three|");
+	close(fd);
+	kit_stop();
+}
+END_TEST
+
 static char longest[8193];
 
 static void
@@ -547,6 +566,31 @@ START_TEST(close_comes_once_and_a_stale_id_finds_nothing)
 END_TEST
 
 /* A number that is closed without EV_DELETE works again at once. */
+static void
+limit_and_close(struct kquay_conn *c, enum kquay_why why)
+{
+	kquay_timeout(c, 1000, 1000);
+	kit_on_close(c, why);
+}
+
+START_TEST(a_limit_for_the_dead_does_nothing)
+{
+	static const struct kquay_ops ops = { .close = limit_and_close };
+	int fd[3], i;
+
+	kit_start(&ops, NULL);
+	for (i = 0; i < 3; i++)
+		fd[i] = kit_join();
+	/* All of them in one batch, so that each is linked to the next. */
+	for (i = 0; i < 3; i++)
+		kquay_abort(kquay_next(q, NULL));
+	UNTIL(kit_closed.n == 3);
+	for (i = 0; i < 3; i++)
+		close(fd[i]);
+	kit_stop();
+}
+END_TEST
+
 START_TEST(a_reused_descriptor_is_heard)
 {
 	static const struct kquay_ops ops = { .input = echo,
@@ -745,6 +789,7 @@ END_TEST
 
 static const TTest **const tests[] = {
 	&lines_in_all_shapes,
+	&urgent_data_hides_nothing,
 	&the_longest_line_is_inmax_bytes,
 	&input_keeps_what_is_not_used,
 	&unused_input_over_inmax_is_too_long,
@@ -756,6 +801,7 @@ static const TTest **const tests[] = {
 	&chat_reaches_everyone_else,
 	&one_closes_another_of_the_same_batch,
 	&close_comes_once_and_a_stale_id_finds_nothing,
+	&a_limit_for_the_dead_does_nothing,
 	&a_reused_descriptor_is_heard,
 	&setops_acts_on_the_rest_of_the_buffer,
 	&pause_holds_lines_and_end_back,
