@@ -163,6 +163,8 @@ kquay_conn_open(struct kquay_conn *c)
 	c->state = CONN_OPEN;
 	c->flags |= C_KNOWN;
 	c->born = c->active = kquay_wheel_now(kquay_pool_loop(c));
+	if (c->flags & C_CLIENT)
+		kquay_dial_drop(c);
 	kquay_wheel_set(c);
 	if (c->flags & C_EARLY) {
 		kquay_output_early(c);
@@ -273,13 +275,15 @@ change(struct kquay_conn *c, int filter, int flags)
 void
 kquay_conn_event(struct kquay_conn *c, const struct kevent *ev)
 {
-	if (ev->flags & EV_ERROR) {
+	if ((ev->flags & EV_ERROR) && c->state != CONN_DIAL) {
 		/* Only a knote that is not there fails with ENOENT. */
 		if (ev->data != ENOENT && ev->data != 0)
 			kquay_conn_end(c, KQUAY_ERROR, (int)ev->data);
 		return;
 	}
-	if (ev->filter == EVFILT_WRITE)
+	if (c->state == CONN_DIAL)
+		kquay_dial_event(c, ev);
+	else if (ev->filter == EVFILT_WRITE)
 		writable(c);
 	else if (c->state == CONN_OPEN) {
 		if ((c->flags & (C_READ | C_READY)) == C_READ)
@@ -431,6 +435,8 @@ kquay_conn_expire(struct kquay_conn *c)
 	kquay_wheel_limits(c, &idle, &life);
 	if (c->state == CONN_FLUSH || c->state == CONN_LINGER)
 		give_up(c);
+	else if ((c->flags & C_CLIENT) && kquay_pool_more(c)->dial != NULL)
+		kquay_dial_expire(c);
 	else if (c->state == CONN_SHAKE)
 		kquay_conn_end(c, KQUAY_HANDSHAKE, ETIMEDOUT);
 	else if (life != 0 && (int32_t)(now - c->born - life) > 0)
@@ -588,11 +594,13 @@ release(struct kquay_conn *c)
 	struct kquay *q = kquay_pool_loop(c);
 
 	if ((c->flags & C_LIST(0xff)) == C_LIST(q->list))
-		kquay_loop_forget(q, c);
+		kquay_loop_forget(q, c, c->fd);
 	if ((c->flags & (C_RESET | C_SOCKET)) == (C_RESET | C_SOCKET))
 		setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	if (c->fd != -1)
 		close(c->fd);
+	if ((c->flags & C_CLIENT) && kquay_pool_more(c)->dial != NULL)
+		kquay_dial_drop(c);
 	kquay_input_drop(c);
 	kquay_output_drop(c);
 	kquay_proxy_drop(c);

@@ -98,5 +98,6 @@ int kquay_race_answer(struct race *r, enum family family,
 enum race_step kquay_race_step(struct race *r, uint32_t now,
     union peer_addr *addr);
 void kquay_race_failed(struct race *r, int err, uint32_t now);
+void kquay_race_given_up(struct race *r, int err);
 
 #endif

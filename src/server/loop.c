@@ -198,17 +198,18 @@ kquay_loop_change(struct kquay *q, const struct kevent *change)
 }
 
 /*
- * Take the changes for c out of the list: its descriptor is about to be
+ * Take the changes of c's descriptor fd out of the list: it is about to be
  * closed, and the number may become another file before they are applied.
  */
 void
-kquay_loop_forget(struct kquay *q, const struct kquay_conn *c)
+kquay_loop_forget(struct kquay *q, const struct kquay_conn *c, int fd)
 {
 	void *tag = (void *)(uintptr_t)c->id;
 	int from, to = 0;
 
 	for (from = 0; from < q->nchanges; from++)
-		if (q->changes[from].udata != tag)
+		if (q->changes[from].udata != tag ||
+		    q->changes[from].ident != (uintptr_t)fd)
 			q->changes[to++] = q->changes[from];
 	q->nchanges = to;
 }

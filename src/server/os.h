@@ -26,6 +26,12 @@ int kquay_os_peer(int fd, uid_t *uid, gid_t *gid, pid_t *pid);
 /* Bytes that the kernel has yet to send, or the peer to take; 0 if unknown. */
 uint32_t kquay_os_unsent(int fd);
 
+/*
+ * The port of a TCP socket that is bound to an address without one is to be
+ * chosen by connect(2), which can use one for many destinations.
+ */
+void kquay_os_late_port(int fd);
+
 /* Milliseconds of a monotonic clock; a few ms of grain are enough. */
 int64_t kquay_os_now(void);
 

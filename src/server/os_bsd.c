@@ -23,6 +23,13 @@ kquay_os_unsent(int fd)
 	return ioctl(fd, FIONWRITE, &n) == -1 ? 0 : (uint32_t)n;
 }
 
+/* They choose it at bind(2). */
+void
+kquay_os_late_port(int fd)
+{
+	(void)fd;
+}
+
 int64_t
 kquay_os_now(void)
 {

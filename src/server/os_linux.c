@@ -4,6 +4,8 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <netinet/in.h>
+
 #include <linux/sockios.h>
 
 #include <time.h>
@@ -29,6 +31,15 @@ kquay_os_unsent(int fd)
 	int n;
 
 	return ioctl(fd, SIOCOUTQ, &n) == -1 ? 0 : (uint32_t)n;
+}
+
+void
+kquay_os_late_port(int fd)
+{
+	int on = 1;
+
+	(void)setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on,
+	    sizeof(on));
 }
 
 int64_t

@@ -88,8 +88,15 @@ kquay_race_step(struct race *r, uint32_t now, union peer_addr *addr)
 void
 kquay_race_failed(struct race *r, int err, uint32_t now)
 {
-	r->running--;
+	kquay_race_given_up(r, err);
 	r->not_until = now;
+}
+
+/* An attempt was given up, to make room for another. */
+void
+kquay_race_given_up(struct race *r, int err)
+{
+	r->running--;
 	if (telling(err) > telling(r->err))
 		r->err = err;
 }

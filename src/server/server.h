@@ -143,6 +143,7 @@ struct more {
 	struct kept *in;     /* NULL if nothing is kept */
 	struct kept *header; /* of a PROXY protocol, or NULL */
 	struct chunk *early; /* written before open(): tail of the ring */
+	struct dial *dial;   /* of a C_CLIENT that is not open yet */
 	uint32_t outlen;     /* bytes in the ring of out */
 	uint32_t earlylen;   /* and of early */
 	uint32_t unsent;     /* bytes in the kernel, as of the last look */
@@ -294,7 +295,7 @@ struct kquay {
 
 /* loop.c */
 int kquay_loop_change(struct kquay *q, const struct kevent *change);
-void kquay_loop_forget(struct kquay *q, const struct kquay_conn *c);
+void kquay_loop_forget(struct kquay *q, const struct kquay_conn *c, int fd);
 int kquay_loop_apply(struct kquay *q, const struct kevent *change);
 int kquay_loop_flush(struct kquay *q);
 void kquay_loop_clock(struct kquay *q);
@@ -453,6 +454,13 @@ void kquay_resolve_event(struct kquay *q, const struct kevent *ev);
 void kquay_resolve_turn(struct kquay *q);
 int kquay_resolve_due(const struct kquay *q);
 void kquay_resolve_fini(struct kquay *q);
+
+/* dial.c */
+void kquay_dial_event(struct kquay_conn *c, const struct kevent *ev);
+void kquay_dial_expire(struct kquay_conn *c);
+int kquay_dial_due(const struct kquay_conn *c, uint32_t *tick);
+const char *kquay_dial_text(const struct kquay_conn *c);
+void kquay_dial_drop(struct kquay_conn *c);
 
 /* signal.c */
 int kquay_signal_hold(struct kquay *q);

@@ -222,8 +222,12 @@ deadline(const struct kquay_conn *c, uint32_t *tick)
 
 	if (c->flags & C_STARVED)
 		earliest(tick, &have, q->tick + 1);
-	if (c->state == CONN_DIAL)
+	if (c->state == CONN_DIAL ||
+	    (c->state == CONN_SHAKE && (c->flags & C_CLIENT))) {
+		if (kquay_dial_due(c, &from))
+			earliest(tick, &have, from);
 		return have;
+	}
 	if (c->state == CONN_SHAKE) {
 		if (q->shake != 0)
 			earliest(tick, &have, c->born + q->shake + 1);
