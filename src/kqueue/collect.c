@@ -256,15 +256,16 @@ fill(struct turn *t)
 
 /*
  * Is there more in epoll?  If all that was asked for came, unless its list has
- * gone round and has come to those that had their turn.  If nothing came that
- * anybody wanted, but not for ever: then we look at the time first.
+ * gone round and has come to those that had their turn; and if it watches what
+ * it did not before.  If nobody wants what comes, not for ever: then we look at
+ * the time first.
  */
 static bool
 goes_on(const struct turn *t, int before, int *vain)
 {
 	if (t->t_stored > before)
 		return t->t_more || t->t_moved;
-	if (!t->t_moved && (t->t_skipped || (t->t_stored > 0 && !t->t_more)))
+	if (!t->t_moved && (t->t_skipped || !t->t_more))
 		return false;
 	return ++*vain < VAIN;
 }

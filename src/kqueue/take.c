@@ -140,12 +140,19 @@ report_descriptor(struct turn *t, int fd, struct fdnote *fn, int which,
 		descriptor_detach(q, fd, fn, which);
 }
 
-/* The other knote may go to the other epoll, and is to be found there. */
+/*
+ * The other knote may go to the other epoll, or be level now, and is to be
+ * found there.  Less of the same brings nothing new.
+ */
 static void
 narrow(struct turn *t, int fd, struct fdnote *fn)
 {
+	const uint16_t edge = FK_EDGE | FK_WEDGE;
+	uint16_t before = fn->fn_kernel;
+
 	descriptor_narrow(t->t_queue, fd, fn);
-	t->t_moved = true;
+	t->t_moved |= (fn->fn_kernel & ~before) != 0 ||
+	    (before & ~fn->fn_kernel & edge) != 0;
 }
 
 static enum verdict

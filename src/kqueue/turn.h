@@ -19,7 +19,7 @@ struct turn {
 	bool t_counts; /* only counts: see collect_count() */
 	bool t_cancel;
 	bool t_more;  /* epoll has, or may have, more than it handed out */
-	bool t_moved; /* a knote went from one epoll to the other */
+	bool t_moved; /* an epoll watches what it did not before */
 
 	/* These are 0 when it begins. */
 	int t_stored;      /* of t_room */
@@ -137,7 +137,8 @@ int collect(struct kqueue *, uint32_t life, struct kevent *events, int nevents,
  */
 int collect_fill(struct kevent *, int n);
 
-/* -- take.c: both with the lock held ---------------------------------------- */
+/* -- take.c: both with the lock held ----------------------------------------
+ */
 
 /* What stands in the FIFO now, as long as there is room. */
 void take_ready(struct turn *);
