@@ -296,25 +296,27 @@ next_field(const char **at, size_t *len, struct field *f)
 	return 0;
 }
 
+/* The first of this type.  0 if there is none. */
+static int
+find(const char *at, size_t len, int type, struct field *f)
+{
+	while (len > 0 && next_field(&at, &len, f) == 0)
+		if (f->type == type)
+			return 1;
+	return 0;
+}
+
 const char *
 kquay_proxy_tlv(const char *tlvs, size_t tlvslen, int type, size_t *len)
 {
-	const char *found;
 	struct field f;
 
-	while (tlvslen > 0 && next_field(&tlvs, &tlvslen, &f) == 0) {
-		if (f.type == type) {
-			*len = f.len;
-			return f.data;
-		}
-		if (f.type != KQUAY_TLV_SSL)
-			continue;
-		found = kquay_proxy_tlv(f.data + SSL_HEAD, f.len - SSL_HEAD,
-		    type, len);
-		if (found != NULL)
-			return found;
-	}
-	return NULL;
+	if (!find(tlvs, tlvslen, type, &f) &&
+	    (!find(tlvs, tlvslen, KQUAY_TLV_SSL, &f) ||
+		!find(f.data + SSL_HEAD, f.len - SSL_HEAD, type, &f)))
+		return NULL;
+	*len = f.len;
+	return f.data;
 }
 
 /* -- written --------------------------------------------------------------- */
