@@ -379,6 +379,21 @@ deadline_of(const struct timespec *timeout, struct timespec *end)
 	return true;
 }
 
+/*
+ * Which signals are pending to all threads could not be found out for want of
+ * a descriptor, and nothing will tell when there is one again: look often.
+ */
+static const struct timespec *
+wait_blind(const struct kqueue *q, const struct timespec *wait)
+{
+	static const struct timespec soon = { .tv_nsec = 10000000 };
+
+	if (queue_signals(q) == 0 || !signal_blind(q) ||
+	    (wait != NULL && wait->tv_sec == 0 && wait->tv_nsec < soon.tv_nsec))
+		return wait;
+	return &soon;
+}
+
 int
 collect(struct kqueue *q, uint32_t life, struct kevent *events, int nevents,
     const struct timespec *timeout, bool cancel, const struct begun *begun,
@@ -401,7 +416,8 @@ collect(struct kqueue *q, uint32_t life, struct kevent *events, int nevents,
 	if (ends && !(ends = deadline_of(timeout, &end)))
 		wait = NULL;
 	for (;;) {
-		error = begun != NULL ? turn_begun(&t, begun) : turn(&t, wait);
+		error = begun != NULL ? turn_begun(&t, begun) :
+					turn(&t, wait_blind(q, wait));
 		begun = NULL;
 		if (error == EINTR)
 			error = interrupted(&t);

@@ -192,7 +192,7 @@ writer_open(struct kqueue *q)
 	error = queue_watch(q, fd, EPOLLIN, tag_make(TAG_WRITER, 0, 0));
 	if (error != 0) {
 		fd_close(fd);
-		return epoll_error(error);
+		return error;
 	}
 	q->q_writer = fd;
 	return 0;

@@ -73,7 +73,7 @@ proc_hold(struct kqueue *q, struct object *o)
 		return error;
 	if ((error = proc_watch(q, o)) != 0)
 		let_go(q, p);
-	return error == ENOSPC ? ENOMEM : error;
+	return error;
 }
 
 /* What it takes to see what is wanted. */

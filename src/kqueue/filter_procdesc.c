@@ -24,8 +24,8 @@ procdesc_attach(struct kqueue *q, struct object *o, const struct kevent *kev)
 
 	if (syscall(SYS_fcntl, fd, F_GETFD) == -1)
 		return EBADF;
-	if (!pidfd_is(fd))
-		return EINVAL;
+	if ((error = pidfd_check(fd)) != 0)
+		return error;
 	if (kev->fflags & NOT_TOLD)
 		return ENOTSUP;
 	if ((error = proc_new(o)) != 0)

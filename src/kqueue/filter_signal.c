@@ -52,7 +52,8 @@ signal_detach(struct kqueue *q, struct object *o)
 	int signo = (int)o->o_ident;
 
 	set_signals(q, q->q_signals & ~signal_bit(signo));
-	set_signalfd(q);
+	if (q->q_signalfd != -1)
+		set_signalfd(q);
 	epoll_ctl(q->q_epoll, EPOLL_CTL_DEL, signal_wake(signo), NULL);
 	signal_unwatch(signo);
 }
@@ -141,6 +142,12 @@ signal_collect(struct kqueue *q)
 		pending_verify(q->q_signals);
 	if (unsure || held)
 		activate(q, q->q_signals);
+}
+
+bool
+signal_blind(const struct kqueue *q)
+{
+	return (pending_blind() & queue_signals(q)) != 0;
 }
 
 void

@@ -90,23 +90,24 @@ record(struct kqueue *q, struct object *o, uint32_t notes)
 }
 
 /*
- * False: the number names another file by now, closed behind our back.  On an
- * overlay a file that is written to may get another number and be the same.
+ * 0 or an errno value.  EBADF: the number names another file by now, closed
+ * behind our back.  On an overlay a file that is written to may get another
+ * inode and be the same.
  */
-static bool
+static int
 stat_same(struct kqueue *q, const struct object *o, struct stat *now)
 {
 	struct vnode *v = vnode_of(o);
 
 	if (fstat((int)o->o_ident, now) == -1)
-		return false;
+		return errno;
 	if (now->st_dev == v->v_seen.st_dev && now->st_ino == v->v_seen.st_ino)
-		return true;
+		return 0;
 	if (!inotify_same(q, &v->v_self))
-		return false;
+		return EBADF;
 	v->v_seen.st_dev = now->st_dev;
 	v->v_seen.st_ino = now->st_ino;
-	return true;
+	return 0;
 }
 
 /* -- what changed ---------------------------------------------------------- */
@@ -199,32 +200,43 @@ observe_parent(struct kqueue *q, struct object *o, uint32_t wanted)
 
 	if (is_directory(v) && (wanted & NOTE_DELETE) != 0)
 		return inotify_observe(q, &v->v_parent, IN_DELETE);
-	inotify_forget(q, &v->v_parent);
 	return 0;
+}
+
+/* Stop to observe what only others than the wanted notes take. */
+static void
+observe_less(struct kqueue *q, struct object *o, uint32_t mask, uint32_t wanted)
+{
+	struct vnode *v = vnode_of(o);
+
+	if (mask != 0)
+		inotify_observe(q, &v->v_self, mask);
+	if ((wanted & NOTE_DELETE) == 0)
+		inotify_forget(q, &v->v_parent);
 }
 
 /*
  * Observe what the wanted notes take.  What has been observed before is as it
- * was seen; the rest is news from now on.
+ * was seen; the rest is news from now on.  On failure it is as before.
  */
 static int
 observe(struct kqueue *q, struct object *o, uint32_t wanted)
 {
 	struct vnode *v = vnode_of(o);
-	uint32_t more = mask_of(v, wanted) & ~v->v_self.ob_mask;
+	uint32_t had = v->v_self.ob_mask, mask = mask_of(v, wanted);
+	uint32_t more = mask & ~had;
 	struct stat now;
 	int error;
 
 	inotify_collect(q);
-	if ((error = observe_parent(q, o, wanted)) != 0)
+	if ((error = inotify_observe(q, &v->v_self, had | mask)) != 0)
 		return error;
-	error = inotify_observe(q, &v->v_self, mask_of(v, wanted));
-	if (error != 0) {
-		observe_parent(q, o, o->o_knote.kn_fflags);
+	if ((error = observe_parent(q, o, wanted)) != 0 ||
+	    (error = stat_same(q, o, &now)) != 0) {
+		observe_less(q, o, had, o->o_knote.kn_fflags);
 		return error;
 	}
-	if (!stat_same(q, o, &now))
-		return EBADF;
+	observe_less(q, o, mask, wanted);
 	if (more & (IN_MODIFY | IN_NAMES))
 		resized(v, &now);
 	if (more & IN_ATTRIB)
@@ -241,9 +253,30 @@ moved(struct kqueue *q, struct object *o)
 
 	observe_parent(q, o, o->o_knote.kn_fflags);
 	/* It may have been removed before there was anybody to see. */
-	if (is_directory(vnode_of(o)) && stat_same(q, o, &now) &&
+	if (is_directory(vnode_of(o)) && stat_same(q, o, &now) == 0 &&
 	    now.st_nlink == 0)
 		record(q, o, relinked(vnode_of(o), &now));
+}
+
+/* The notes of an event that fstat() has to explain, if it can. */
+static uint32_t
+stat_notes(struct kqueue *q, struct object *o, uint32_t event)
+{
+	struct vnode *v = vnode_of(o);
+	uint32_t notes = 0;
+	struct stat now;
+	int error;
+
+	if ((event & (IN_MODIFY | IN_ATTRIB | IN_NAMES)) == 0 ||
+	    (error = stat_same(q, o, &now)) == EBADF)
+		return 0;
+	if (event & IN_MODIFY)
+		notes |= NOTE_WRITE | (error == 0 ? resized(v, &now) : 0);
+	if (event & IN_ATTRIB)
+		notes |= error == 0 ? attributes(v, &now) : NOTE_ATTRIB;
+	if (event & IN_NAMES)
+		notes |= error == 0 ? name_notes(v, &now, event) : NOTE_WRITE;
+	return notes;
 }
 
 void
@@ -251,7 +284,6 @@ vnode_event(struct kqueue *q, struct object *o, uint32_t event, bool named)
 {
 	struct vnode *v = vnode_of(o);
 	uint32_t notes = 0;
-	struct stat now;
 	size_t i;
 
 	/* What is done to a file is no news of its directory. */
@@ -262,15 +294,7 @@ vnode_event(struct kqueue *q, struct object *o, uint32_t event, bool named)
 			notes |= plain_notes[i].note;
 	if (event & IN_UNMOUNT)
 		v->v_revoked = true;
-	if ((event & (IN_MODIFY | IN_ATTRIB | IN_NAMES)) &&
-	    stat_same(q, o, &now)) {
-		if (event & IN_MODIFY)
-			notes |= NOTE_WRITE | resized(v, &now);
-		if (event & IN_ATTRIB)
-			notes |= attributes(v, &now);
-		if (event & IN_NAMES)
-			notes |= name_notes(v, &now, event);
-	}
+	notes |= stat_notes(q, o, event);
 	record(q, o, notes);
 	if (event & IN_MOVE_SELF)
 		moved(q, o);
@@ -281,8 +305,17 @@ vnode_parent_event(struct kqueue *q, struct object *o)
 {
 	struct stat now;
 
-	if (stat_same(q, o, &now) && now.st_nlink == 0)
-		record(q, o, relinked(vnode_of(o), &now));
+	switch (stat_same(q, o, &now)) {
+	case 0:
+		if (now.st_nlink == 0)
+			record(q, o, relinked(vnode_of(o), &now));
+		break;
+	case EBADF:
+		break;
+	default:
+		/* The file system does not tell if it was this one. */
+		record(q, o, NOTE_DELETE);
+	}
 }
 
 static bool
@@ -300,7 +333,7 @@ vnode_rescan(struct kqueue *q, struct object *o)
 	uint32_t notes;
 	struct stat now;
 
-	if (!stat_same(q, o, &now))
+	if (stat_same(q, o, &now) != 0)
 		return;
 	written = differs(&now.st_mtim, &v->v_seen.st_mtim);
 	changed = differs(&now.st_ctim, &v->v_seen.st_ctim);

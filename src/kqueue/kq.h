@@ -56,8 +56,7 @@
 /* Not on the way of a common event: kept out of the code that is. */
 #define SELDOM __attribute__((cold))
 
-/* -- a knote: one registration ----------------------------------------------
- */
+/* -- a knote: one registration --------------------------------------------- */
 
 struct knote {
 	void *kn_udata;
@@ -95,8 +94,7 @@ knote_is_once(const struct knote *kn)
 	    (kn->kn_status & KN_GATED) == 0;
 }
 
-/* -- knotes of a descriptor: EVFILT_READ and EVFILT_WRITE ---------------------
- */
+/* -- knotes of a descriptor: EVFILT_READ and EVFILT_WRITE ------------------ */
 
 enum fdtype {
 	FD_UNKNOWN, /* not asked yet */
@@ -170,8 +168,7 @@ fn_filter(int which)
 #define FN_OBJECTS 0x02 /* there are objects of it, or were: see f_isfd */
 #define FN_SHUT_ASKED 0x04 /* it is known whether that was so before */
 
-/* -- knotes of the other filters ----------------------------------------------
- */
+/* -- knotes of the other filters ------------------------------------------- */
 
 /*
  * An object is a knote found by (filter, ident) in the queue's hash, and by
@@ -199,8 +196,7 @@ struct object {
 
 enum kqclock { CLOCK_UPTIME, CLOCK_WALL }; /* MONOTONIC, REALTIME */
 
-/* -- tags: what epoll gives back ----------------------------------------------
- */
+/* -- tags: what epoll gives back ------------------------------------------- */
 
 enum tagkind {
 	TAG_FD,     /* index: descriptor number */
@@ -431,7 +427,7 @@ queue_leave(struct kqueue *q, bool entered)
 
 /*
  * Put a descriptor of the library's own in the main epoll.  All of them are
- * close-on-exec and closed with the queue.
+ * close-on-exec and closed with the queue.  0, or ENOMEM.
  */
 int queue_watch(struct kqueue *, int fd, uint32_t events, uint64_t tag);
 
@@ -694,16 +690,14 @@ int64_t source_file(int fd); /* size - offset */
 /* What is wrong with it, as far as can be told without taking the error. */
 unsigned int source_error(int fd, enum fdtype);
 
-/* -- diag.c ------------------------------------------------------------------
- */
+/* -- diag.c ---------------------------------------------------------------- */
 
 /* Connections that wait to be accepted; TCP: -1 if it is no TCP socket. */
 int64_t diag_tcp_backlog(int fd);
 int64_t diag_unix_backlog(int fd);
 bool diag_is_shut_wr(int fd); /* a UNIX socket */
 
-/* -- defer.c: changes made in a handler that interrupted its own thread -------
- */
+/* -- defer.c: changes made in a handler that interrupted its own thread ---- */
 
 /* Keep a change until the queue's lock is dropped; 0 or ENOMEM. */
 int defer_change(struct kqueue *, const struct kevent *);
@@ -755,8 +749,7 @@ int timer_hold(struct kqueue *, struct object *);
 void timer_release(struct kqueue *, struct object *);
 void timer_start(struct kqueue *, struct object *, uint64_t ns);
 
-/* -- repair.c: registrations that nobody can remove any more ----------------
- */
+/* -- repair.c: registrations that nobody can remove any more --------------- */
 
 /* Give the queue a new epoll, with what is known and nothing else. */
 SELDOM void repair(struct kqueue *);
@@ -794,6 +787,8 @@ void signal_pending(struct kqueue *, int signo);
  */
 void signal_wait_begin(void);
 bool signal_only_ignored(void);
+/* There may be signals that could not be looked for: wait for a moment only. */
+bool signal_blind(const struct kqueue *);
 /* In a forked child: the program's own dispositions again, nothing watched. */
 void signal_fork_child(void);
 

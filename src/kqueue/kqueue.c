@@ -148,7 +148,9 @@ queue_watch(struct kqueue *q, int fd, uint32_t events, uint64_t tag)
 {
 	struct epoll_event ev = { .events = events, .data.u64 = tag };
 
-	return epoll_ctl(q->q_epoll, EPOLL_CTL_ADD, fd, &ev) == -1 ? errno : 0;
+	if (epoll_ctl(q->q_epoll, EPOLL_CTL_ADD, fd, &ev) == 0)
+		return 0;
+	return errno == ENOSPC ? ENOMEM : errno;
 }
 
 /* With the table lock. */
@@ -210,7 +212,7 @@ queue_join(int name, int epfd, int wake)
 	int error;
 
 	if (epoll_ctl(epfd, EPOLL_CTL_ADD, wake, &ev) == -1)
-		return errno;
+		return errno == ENOSPC ? ENOMEM : errno;
 	lock_take(&table_lock);
 	if ((error = tables_open()) == 0) {
 		if ((uint32_t)name >= kqueue_nnames)
@@ -247,9 +249,12 @@ queue_open(int name)
 static int
 kqueue_create(int flags)
 {
-	int name, error = 0;
+	int name, error;
 
-	process_check();
+	if ((error = process_own()) != 0) {
+		errno = error;
+		return -1;
+	}
 	if ((name = epoll_create1(flags & O_CLOEXEC)) == -1)
 		return -1;
 	if ((flags & O_NONBLOCK) && fcntl(name, F_SETFL, O_NONBLOCK) == -1)

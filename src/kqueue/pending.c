@@ -62,31 +62,33 @@ uint64_t signals_held_word;
 static struct held held[LAST_SIGNAL + 1];
 static uint64_t left;    /* atomic: in a signalfd once, so never taken */
 static uint64_t counted; /* atomic: of those left, pending and counted */
+static uint64_t blind;   /* atomic: pending, and no descriptor to ask with */
 static unsigned int moments;
 static uint64_t verified_at; /* atomic: ns */
 
 /* -- who blocks what ------------------------------------------------------- */
 
-/* The set that a thread blocks, by its status file; false: it has gone. */
-static bool
+/* The set that a thread blocks, by its status file; or an errno value. */
+static int
 blocked_by(int dir, const char *tid, uint64_t *set)
 {
 	char path[32], text[4096];
 	const char *line;
 	ssize_t n;
-	int fd;
+	int fd, error;
 
 	snprintf(path, sizeof(path), "%.16s/status", tid);
 	fd = (int)syscall(SYS_openat, dir, path, O_RDONLY | O_CLOEXEC);
 	if (fd == -1)
-		return false;
+		return errno;
 	n = syscall(SYS_read, fd, text, sizeof(text) - 1);
+	error = n == -1 ? errno : ESRCH;
 	fd_close(fd);
 	text[n > 0 ? n : 0] = '\0';
 	if ((line = strstr(text, "\nSigBlk:")) == NULL)
-		return false;
+		return error;
 	*set = strtoull(line + 8, NULL, 16);
-	return true;
+	return 0;
 }
 
 struct entry {
@@ -102,14 +104,30 @@ struct survey {
 	uint64_t moment;  /* but by some as by libc for a moment */
 };
 
+/* Whoever could not be asked may block nothing. */
+static void
+survey_fails(struct survey *s, int error)
+{
+	if (error == EMFILE || error == ENFILE || error == ENOMEM)
+		__atomic_or_fetch(&blind, s->blocked, __ATOMIC_RELAXED);
+	s->blocked = 0;
+}
+
 static void
 survey_thread(struct survey *s, int dir, const char *tid)
 {
-	uint64_t set;
+	uint64_t set = 0;
+	int error;
 
-	if (tid[0] == '.' || (uint32_t)atoi(tid) == lock_tid ||
-	    !blocked_by(dir, tid, &set))
+	if (tid[0] == '.' || (uint32_t)atoi(tid) == lock_tid)
 		return;
+	error = blocked_by(dir, tid, &set);
+	if (error == ENOENT || error == ESRCH) /* it has ended */
+		return;
+	if (error != 0) {
+		survey_fails(s, error);
+		return;
+	}
 	if ((set & LIBC_SIGNALS) == LIBC_SIGNALS)
 		s->moment |= s->blocked;
 	else
@@ -134,14 +152,19 @@ survey_threads(uint64_t set)
 		return s;
 	dir = (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/task",
 	    O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dir == -1)
-		return (struct survey){ .blocked = 0 };
+	if (dir == -1) {
+		survey_fails(&s, errno);
+		return s;
+	}
 	while (s.blocked != 0 &&
-	    (n = syscall(SYS_getdents64, dir, buffer, sizeof(buffer))) > 0)
+	    (n = syscall(SYS_getdents64, dir, buffer, sizeof(buffer))) != 0) {
+		if (n == -1)
+			survey_fails(&s, errno);
 		for (at = 0; at < n; at += entry->d_reclen) {
 			entry = (struct entry *)(void *)(buffer + at);
 			survey_thread(&s, dir, entry->d_name);
 		}
+	}
 	fd_close(dir);
 	return s;
 }
@@ -310,6 +333,7 @@ pending_look(uint64_t set)
 		return;
 	signals_lock(&mask);
 	note_left(set, pending);
+	__atomic_and_fetch(&blind, ~set, __ATOMIC_RELAXED);
 	take_blocked(pending & mask & signals_watched() &
 	    ~__atomic_load_n(&left, __ATOMIC_SEQ_CST));
 	signals_unlock(&mask);
@@ -342,7 +366,14 @@ pending_verify(uint64_t set)
 bool
 pending_unsure(void)
 {
-	return __atomic_load_n(&counted, __ATOMIC_RELAXED) != 0;
+	return __atomic_load_n(&counted, __ATOMIC_RELAXED) != 0 ||
+	    pending_blind() != 0;
+}
+
+uint64_t
+pending_blind(void)
+{
+	return __atomic_load_n(&blind, __ATOMIC_RELAXED);
 }
 
 /* -- what the wrappers ask for --------------------------------------------- */
@@ -431,6 +462,6 @@ pending_fork_child(void)
 
 	for (signo = 1; signo <= LAST_SIGNAL; signo++)
 		held[signo].h_number = held[signo].h_claims = 0;
-	signals_held_word = counted = 0;
+	signals_held_word = counted = blind = 0;
 	moments = 0;
 }

@@ -65,19 +65,21 @@ static ssize_t
 read_small(const char *path, char *text, size_t size)
 {
 	ssize_t n;
-	int fd;
+	int fd, error;
 
 	fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
 	if (fd == -1)
 		return -1;
 	n = syscall(SYS_read, fd, text, size - 1);
+	error = errno;
 	syscall(SYS_close, fd);
+	errno = error;
 	if (n >= 0)
 		text[n] = '\0';
 	return n;
 }
 
-/* Its process id; -1 if it has been reaped, 0 if fd is no pidfd. */
+/* Its process id, -1 if it has been reaped; 0 with errno. */
 static int
 pid_of(int fd)
 {
@@ -85,18 +87,23 @@ pid_of(int fd)
 	const char *pid;
 
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	if (read_small(path, text, sizeof(text)) <= 0 ||
-	    (pid = strstr(text, "\nPid:")) == NULL)
+	if (read_small(path, text, sizeof(text)) == -1)
+		return 0;
+	errno = EINVAL; /* no pidfd */
+	if ((pid = strstr(text, "\nPid:")) == NULL)
 		return 0;
 	return (int)strtol(pid + 5, NULL, 10);
 }
 
-bool
-pidfd_is(int fd)
+int
+pidfd_check(int fd)
 {
 	struct info info = { .i_mask = 0 };
 
-	return pid_of(fd) != 0 || ioctl(fd, GET_INFO, &info) == 0;
+	/* Known since Linux 6.13; /proc knows it before. */
+	if (ioctl(fd, GET_INFO, &info) == 0 || pid_of(fd) != 0)
+		return 0;
+	return errno == ENOENT ? ENOTSUP : errno;
 }
 
 bool

@@ -17,8 +17,11 @@
  */
 int	pidfd_open_own(uintptr_t pid, int *fd);
 
-/* Is the descriptor, of whoever's, one of these? */
-bool	pidfd_is(int fd);
+/*
+ * Is an open descriptor, of whoever's, one of these?  0, or EINVAL if not, or
+ * why it cannot be known: EMFILE, ENFILE, ENOMEM, ENOTSUP.
+ */
+int	pidfd_check(int fd);
 
 bool	pidfd_has_ended(int fd);
 

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,25 +18,27 @@
 volatile int *process_word;
 bool process_strict;
 static pid_t process_id;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static struct lock first_lock;
 
 static void
-become_owner(void)
+become_owner(volatile int *word)
 {
 	process_id = (pid_t)syscall(SYS_getpid);
-	*process_word = 1;
+	*word = 1;
+	__atomic_store_n(&process_word, word, __ATOMIC_RELEASE);
 }
 
 static void
 child(void)
 {
+	lock_forget_tid();
+	first_lock.l_word = 0;
 	if (process_word == NULL)
 		return;
-	lock_forget_tid();
 	signal_fork_child();
 	kqueue_fork_child();
 	watch_fork_child();
-	become_owner();
+	become_owner(process_word);
 }
 
 static bool
@@ -52,24 +55,25 @@ is_strict(void)
  * Where memory cannot be wiped (Linux before 4.14) a child made by fork() is
  * still told by pthread_atfork(), only a raw clone() is not.
  */
-static void
+static int
 first_time(void)
 {
-	static int fallback;
 	void *page;
 
 	page = mmap(NULL, sizeof(int), PROT_READ | PROT_WRITE,
 	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (page == MAP_FAILED)
-		page = &fallback;
-	else
-		madvise(page, sizeof(int), MADV_WIPEONFORK);
-	process_word = page;
-	become_owner();
-	pthread_atfork(NULL, NULL, child);
+		return ENOMEM;
+	if (pthread_atfork(NULL, NULL, child) != 0) {
+		munmap(page, sizeof(int));
+		return ENOMEM;
+	}
+	madvise(page, sizeof(int), MADV_WIPEONFORK);
 	process_strict = is_strict();
 	if (process_strict)
 		watch_suspicious = true;
+	become_owner(page);
+	return 0;
 }
 
 bool
@@ -88,7 +92,20 @@ process_is_self(void)
 void
 process_check(void)
 {
-	pthread_once(&once, first_time);
-	if (*process_word == 0)
+	if (process_word != NULL && *process_word == 0)
 		child();
+}
+
+int
+process_own(void)
+{
+	int error = 0;
+
+	if (lock_take(&first_lock) != LOCK_TAKEN)
+		return EDEADLK;
+	if (process_word == NULL)
+		error = first_time();
+	lock_drop(&first_lock);
+	process_check();
+	return error;
 }

@@ -37,7 +37,12 @@ extern bool process_vforks_unseen;
 /* Not even a vforked child; asks the kernel. */
 bool process_is_self(void);
 
-/* First call, or first after a fork: make this process the owner. */
+/*
+ * Make this process the owner: 0 or an errno value.  Before there is one,
+ * process_check() does nothing; in a child that nobody has told it does what
+ * fork() would have done.
+ */
+int process_own(void);
 void process_check(void);
 
 /* No second thread exists, so none can look on. */

@@ -33,7 +33,7 @@ side_attach(struct kqueue *q, struct object *o, const struct kevent *kev)
 	o->o_data = fd;
 	if ((error = side_watch(q, o)) != 0)
 		fd_close(fd);
-	return error == ENOSPC ? ENOMEM : error;
+	return error;
 }
 
 static void

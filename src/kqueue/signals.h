@@ -124,8 +124,10 @@ signals_held(void)
 void	 pending_look(uint64_t set);
 /* Give back what we hold of a set but some thread no longer blocks. */
 void	 pending_verify(uint64_t set);
-/* Some may have gone that are counted but were not taken. */
+/* Look again: some may have gone that are counted but were not taken. */
 bool	 pending_unsure(void);
+/* Of these it could not be found out, for want of a descriptor. */
+uint64_t pending_blind(void);
 
 /* The program unblocks a set: what we hold of it is pending in the kernel. */
 void	 pending_give_back(uint64_t set);

@@ -451,8 +451,9 @@ source_file(int fd)
 	struct stat st;
 	off_t at;
 
+	/* If the file system cannot tell, read() will. */
 	if (fstat(fd, &st) == -1 || (at = lseek(fd, 0, SEEK_CUR)) == -1)
-		return 0;
+		return errno == EBADF ? 0 : 1;
 	return st.st_size - at;
 }
 

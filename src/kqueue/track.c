@@ -72,13 +72,30 @@ track_find(struct kqueue *q)
 
 /* -- the socket ------------------------------------------------------------ */
 
-static bool
-in_first_namespace(void)
+/* What is missing, if it may be there another time. */
+static int
+refusal(int error)
+{
+	switch (error) {
+	case EMFILE:
+	case ENFILE:
+	case ENOMEM:
+		return error;
+	case ENOBUFS:
+		return ENOMEM;
+	default:
+		return ENOTSUP;
+	}
+}
+
+static int
+check_namespace(void)
 {
 	char name[32] = "";
 
-	return readlink("/proc/self/ns/pid", name, sizeof(name) - 1) != -1 &&
-	    strcmp(name, FIRST_NAMESPACE) == 0;
+	if (readlink("/proc/self/ns/pid", name, sizeof(name) - 1) == -1)
+		return refusal(errno);
+	return strcmp(name, FIRST_NAMESPACE) == 0 ? 0 : ENOTSUP;
 }
 
 /* words: 1 for the operation alone, 2 with the events that are wanted. */
@@ -130,19 +147,22 @@ receive(int fd, union buffer *b)
 }
 
 /* The answer to our request is there when that returns. */
-static bool
-is_subscribed(int fd, uint32_t ack)
+static int
+take_answer(int fd, uint32_t ack)
 {
 	struct proc_event e;
 	union buffer b;
 	uint32_t acked;
+	int error = ENOTSUP;
 	ssize_t n;
 
-	while ((n = receive(fd, &b)) > 0)
-		if (event_of(&b, (size_t)n, &e, &acked) &&
+	while ((n = receive(fd, &b)) > 0 || errno == ENOBUFS)
+		if (n <= 0)
+			error = ENOMEM; /* it may have been among the lost */
+		else if (event_of(&b, (size_t)n, &e, &acked) &&
 		    e.what == PROC_EVENT_NONE && acked == ack + 1)
-			return e.event_data.ack.err == 0;
-	return false;
+			return e.event_data.ack.err == 0 ? 0 : ENOTSUP;
+	return error;
 }
 
 static int
@@ -152,17 +172,19 @@ listen_to_kernel(int fd)
 		.nl_groups = CN_IDX_PROC };
 	static uint32_t last;
 	uint32_t ack;
-	int size = BUFFER;
+	int size = BUFFER, error;
 
 	ack = (uint32_t)syscall(SYS_gettid) << 8 ^
 	    __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED);
 	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)) ==
 	    -1)
 		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
-	if (syscall(SYS_bind, fd, &address, sizeof(address)) == -1 ||
-	    request(fd, PROC_CN_MCAST_LISTEN, 1, ack) != 0 ||
-	    !is_subscribed(fd, ack))
-		return ENOTSUP;
+	if (syscall(SYS_bind, fd, &address, sizeof(address)) == -1)
+		return refusal(errno);
+	if ((error = request(fd, PROC_CN_MCAST_LISTEN, 1, ack)) != 0)
+		return refusal(error);
+	if ((error = take_answer(fd, ack)) != 0)
+		return error;
 	request(fd, PROC_CN_MCAST_LISTEN, 2, ack);
 	return 0;
 }
@@ -172,14 +194,12 @@ socket_open(int *fd)
 {
 	int error;
 
-	if (!in_first_namespace())
-		return ENOTSUP;
+	if ((error = check_namespace()) != 0)
+		return error;
 	*fd = fd_move_high((int)syscall(SYS_socket, AF_NETLINK,
 	    SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_CONNECTOR));
 	if (*fd == -1)
-		return errno == EMFILE || errno == ENFILE || errno == ENOMEM ?
-		    errno :
-		    ENOTSUP;
+		return refusal(errno);
 	if ((error = listen_to_kernel(*fd)) != 0)
 		fd_close(*fd);
 	return error;
@@ -379,7 +399,7 @@ track_attach(struct kqueue *q, struct object *o, const struct kevent *kev)
 		o->o_state = NULL;
 		free(t);
 	}
-	return error == ENOSPC ? ENOMEM : error;
+	return error;
 }
 
 /* Linux before 6.6 goes on with it until it is told not to. */
