@@ -27,8 +27,9 @@ enum {
 	LOCAL = 0x20,
 	PROXY = 0x21,
 	UNIX_LEN = 108,
-	FIELD_HEAD = 3, /* type and length */
-	SSL_HEAD = 5,   /* client, verify */
+	FIELD_HEAD = 3,  /* type and length */
+	SSL_HEAD = 5,    /* client, verify */
+	SSL_LAST = 0x2f, /* of the types of its fields */
 	TLV_CRC32C = 0x03,
 	UNIQUE_ID_MAX = 128
 };
@@ -306,14 +307,19 @@ find(const char *at, size_t len, int type, struct field *f)
 	return 0;
 }
 
+/* A type is either one of an SSL field or one of the header. */
 const char *
 kquay_proxy_tlv(const char *tlvs, size_t tlvslen, int type, size_t *len)
 {
 	struct field f;
 
-	if (!find(tlvs, tlvslen, type, &f) &&
-	    (!find(tlvs, tlvslen, KQUAY_TLV_SSL, &f) ||
-		!find(f.data + SSL_HEAD, f.len - SSL_HEAD, type, &f)))
+	if (type > KQUAY_TLV_SSL && type <= SSL_LAST) {
+		if (!find(tlvs, tlvslen, KQUAY_TLV_SSL, &f))
+			return NULL;
+		tlvs = f.data + SSL_HEAD;
+		tlvslen = f.len - SSL_HEAD;
+	}
+	if (!find(tlvs, tlvslen, type, &f))
 		return NULL;
 	*len = f.len;
 	return f.data;
