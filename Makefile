@@ -9,12 +9,14 @@
 #	  WERROR=1		  warnings are errors
 #	make bench		measure; prints ratios, never fails on a figure
 #	make install		[prefix=/usr/local] [DESTDIR=]
+#	  ALIAS=1		  libkq also as libkqueue, for who asks for that
 #	make uninstall		what the last make install has put there
 #	make clean		remove every build folder
 #
 # run, check and bench install what they need themselves (tools/setup).
 prefix = /usr/local
 DESTDIR =
+ALIAS =
 SANITIZE =
 SUITE =
 TEST =
@@ -76,9 +78,10 @@ install: all
 	@[ -z "$(CANNOT_WRITE)" ] || { echo "make install: $(CANNOT_WRITE) is" \
 	    "not yours to write: sudo make install, or prefix=FOLDER" >&2; \
 	    exit 1; }
-	@[ "$$(cat $(BUILD)/prefix 2>/dev/null)" = "$(PREFIX)" ] || \
-	    { meson configure $(BUILD) -Dprefix=$(PREFIX) && \
-	    ninja -C $(BUILD) && echo $(PREFIX) >$(BUILD)/prefix; }
+	@[ "$$(cat $(BUILD)/prefix 2>/dev/null)" = "$(PREFIX) $(ALIAS)" ] || \
+	    { meson configure $(BUILD) -Dprefix=$(PREFIX) \
+	    -Dlibkqueue_alias=$(if $(ALIAS),true,false) && \
+	    ninja -C $(BUILD) && echo "$(PREFIX) $(ALIAS)" >$(BUILD)/prefix; }
 	@DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild
 	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" -ne 0 ] || /sbin/ldconfig
 

@@ -29,10 +29,16 @@ cd "$work/root$prefix"
 for file in include/kq/sys/event.h include/kquay.h \
     lib/libkq.so lib/libkq.a lib/libkquay.so lib/libkquay.a \
     lib/pkgconfig/kq.pc lib/pkgconfig/kquay.pc bin/kquay \
+    lib/cmake/kq/kqConfig.cmake lib/cmake/kq/kqConfigVersion.cmake \
+    lib/cmake/kquay/kquayConfig.cmake \
+    lib/cmake/kquay/kquayConfigVersion.cmake \
     share/man/man2/kqueue.2 share/man/man3/kquay.3 \
     share/man/man5/kquay.conf.5 share/man/man8/kquay.8; do
 	[ -e $file ] || fail "no $prefix/$file"
 done
+
+# Only who asks for it gets it (-Dlibkqueue_alias, see alias.sh).
+[ ! -e lib/libkqueue.so ] || fail "lib/libkqueue.so is there"
 
 # The static libraries hide what the shared ones do.
 for map in src/kqueue/libkq.map src/server/libkquay.map; do
@@ -76,6 +82,22 @@ for name in kq kquay; do
 	}
 	"$work/$name-static" || fail "$name: the static program fails"
 done
+
+# The same by CMake, from the place where it has been put.
+if command -v cmake >/dev/null 2>&1; then
+	if ! cmake -S "$top/tests/lint/cmake" -B "$work/cmake" \
+	    -DSOURCES="$work" -DCMAKE_PREFIX_PATH="$PWD" >"$work/log" 2>&1 ||
+	    ! cmake --build "$work/cmake" >>"$work/log" 2>&1; then
+		cat "$work/log"
+		fail "CMake"
+	fi
+	for program in kq-shared kq-static kquay-shared; do
+		LD_LIBRARY_PATH=$PWD/lib "$work/cmake/$program" ||
+		    fail "$program, built by CMake, fails"
+	done
+else
+	echo "install: there is no cmake, its package files are not tried"
+fi
 
 # Also where the linker sees libkquay alone.
 cc -I"$PWD/include" -I"$PWD/include/kq" -o "$work/kquay-alone" \
