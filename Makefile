@@ -11,7 +11,8 @@
 #	make install		[prefix=/usr/local] [DESTDIR=]
 #	  ALIAS=1		  libkq also as libkqueue, for who asks for that
 #	make uninstall		what the last make install has put there
-#	make clean		remove every build folder
+#	make single		dist/kqueue.c and dist/sys/event.h: libkq as one file
+#	make clean		remove dist and every build folder
 #
 # run, check and bench install what they need themselves (tools/setup).
 prefix = /usr/local
@@ -51,7 +52,7 @@ CANNOT_WRITE = $(shell d=$(DESTDIR)$(PREFIX); \
     while [ ! -e "$$d" ]; do d=$$(dirname "$$d"); done; \
     [ -w "$$d" ] || echo "$$d")
 
-.PHONY: all run check bench install uninstall clean help
+.PHONY: all run check bench install single uninstall clean help
 
 all:
 	@tools/setup build
@@ -85,11 +86,14 @@ install: all
 	@DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild
 	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" -ne 0 ] || /sbin/ldconfig
 
+single:
+	@tools/single dist
+
 uninstall:
 	@ninja -C $(BUILD) uninstall
 
 clean:
-	@rm -rf build build-*
+	@rm -rf build build-* dist
 
 help:
 	@sed -n 's/^#\t//p' Makefile

@@ -11,12 +11,11 @@
 #include <sys/socket.h>
 
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 
 #include <linux/sockios.h>
-#include <linux/tcp.h>
 
 #include <errno.h>
-#include <stddef.h>
 #include <stdlib.h>
 
 #include "kq.h"
@@ -44,17 +43,24 @@ unsent(int fd, const struct empty *e)
 	return n;
 }
 
-/* Bytes that the peer has acknowledged so far; Linux counts them since 4.1. */
+/*
+ * Bytes that the peer has acknowledged so far; Linux counts them since 4.1.
+ * The struct tcp_info of glibc ends before, and that of <linux/tcp.h> cannot
+ * stand beside it in one file.
+ */
 static uint64_t
 acked(int fd)
 {
-	struct tcp_info ti;
+	struct {
+		unsigned char before[120];
+		uint64_t bytes_acked;
+	} ti;
 	socklen_t len = sizeof(ti);
 
 	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len) == -1 ||
-	    len < offsetof(struct tcp_info, tcpi_bytes_received))
+	    len < sizeof(ti))
 		return 0;
-	return ti.tcpi_bytes_acked;
+	return ti.bytes_acked;
 }
 
 static bool

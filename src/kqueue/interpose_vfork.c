@@ -20,7 +20,8 @@
 #include "interpose.h"
 #include "process.h"
 
-_Thread_local int process_vforked __attribute__((tls_model("initial-exec")));
+_Thread_local volatile int process_vforked
+    __attribute__((tls_model("initial-exec")));
 
 #if defined(__x86_64__) && defined(__LP64__) && defined(__GLIBC__)
 
@@ -28,9 +29,8 @@ bool process_vforks_unseen = false;
 
 extern pid_t __vfork(void);
 
-/* Hidden: the jump reads it without a global offset table. */
-__attribute__((visibility("hidden"), used))
-pid_t (*interpose_real_vfork)(void) = __vfork;
+/* The jump below reads it. */
+static __attribute__((used)) pid_t (*interpose_real_vfork)(void) = __vfork;
 
 static __attribute__((constructor)) void
 find_vfork(void)

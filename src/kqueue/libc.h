@@ -60,10 +60,17 @@ extern int libc_fclose(FILE *) __asm__("fclose");
 extern int libc_pclose(FILE *) __asm__("pclose");
 extern FILE *libc_popen(const char *, const char *) __asm__("popen");
 extern libc_spawn_fn libc_spawn __asm__("posix_spawn");
-/* Not in the shared one. */
+/*
+ * Not in the shared one.  In the static one it lies beside what posix_spawn()
+ * needs, which makes the linker take it.
+ */
 extern int libc_sigaction(int, const struct sigaction *,
     struct sigaction *) __asm__("__sigaction") __attribute__((weak));
+static libc_spawn_fn *const libc_anchor __attribute__((used)) = libc_spawn;
 
+#define epoll_pwait libkq_epoll_pwait /* one object file with epoll_wait() */
+#define execvp libkq_execvp /* libc's come to our execve() */
+#define execvpe libkq_execvpe
 #define fclose libkq_fclose
 #define pclose libkq_pclose
 #define popen libkq_popen

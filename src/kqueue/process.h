@@ -30,7 +30,7 @@ extern bool process_strict;
  * interpose_vfork.c: this thread called vfork() and may be the child; or
  * there is no such mark on this machine.
  */
-extern _Thread_local int process_vforked
+extern _Thread_local volatile int process_vforked
     __attribute__((tls_model("initial-exec")));
 extern bool process_vforks_unseen;
 

@@ -14,7 +14,7 @@
 #include "kq.h"
 #include "side.h"
 
-#define BATCH 64
+#define SIDE_EVENTS 64
 
 static int
 side_watch(struct kqueue *q, struct object *o)
@@ -64,15 +64,15 @@ side_report(struct kqueue *q, struct object *o, struct kevent *ev)
 static void
 side_event(struct kqueue *q, struct object *o)
 {
-	struct epoll_event ev[BATCH];
+	struct epoll_event ev[SIDE_EVENTS];
 	int n, i;
 
 	do {
-		n = (int)syscall(SYS_epoll_pwait, (int)o->o_data, ev, BATCH, 0,
-		    NULL, _NSIG / 8);
+		n = (int)syscall(SYS_epoll_pwait, (int)o->o_data, ev,
+		    SIDE_EVENTS, 0, NULL, _NSIG / 8);
 		for (i = 0; i < n; i++)
 			object_event(q, ev[i].data.u64);
-	} while (n == BATCH);
+	} while (n == SIDE_EVENTS);
 }
 
 const struct filter filter_side = {

@@ -218,7 +218,7 @@ sift_up(struct timers *t, uint32_t place, struct deadline d)
  * Inline, because GCC drops calls of a function that does nothing but prefetch.
  */
 static inline __attribute__((always_inline)) void
-fetch_ahead(const struct timers *t, uint32_t sibling)
+fetch_nephews(const struct timers *t, uint32_t sibling)
 {
 	uint32_t child = sibling * PER_LINE + 1;
 	int i;
@@ -239,7 +239,7 @@ sift_down(struct timers *t, uint32_t place, struct deadline d)
 		best = place * PER_LINE + 1;
 		if (best >= t->t_entries)
 			break;
-		fetch_ahead(t, best);
+		fetch_nephews(t, best);
 		end = best + PER_LINE;
 		if (end > t->t_entries)
 			end = t->t_entries;

@@ -285,12 +285,18 @@ START_TEST(an_unknown_key_is_enoent)
 }
 END_TEST
 
-/* R-REG-10: the last two rows have the bits of an open descriptor. */
+/* Those of 64 bits. */
+#if UINTPTR_MAX > UINT_MAX
+#define WIDE_IDENTS UINT_MAX, UINTPTR_MAX - UINT_MAX,
+#else
+#define WIDE_IDENTS
+#endif
+
+/* R-REG-10: some rows have the bits of an open descriptor. */
 START_TEST(a_closed_ident_is_ebadf)
 {
 	static const uintptr_t bad[] = { 999, INT_MAX, (uintptr_t)INT_MAX + 1,
-		UINT_MAX, UINTPTR_MAX, UINTPTR_MAX - UINT_MAX,
-		(UINTPTR_MAX >> 1) + 1 };
+		WIDE_IDENTS UINTPTR_MAX, (UINTPTR_MAX >> 1) + 1 };
 	static const unsigned int flags[] = { EV_ADD, EV_ADD | EV_DISABLE,
 		EV_DELETE, EV_ENABLE, EV_DISABLE, 0 };
 	size_t i, j;
@@ -655,8 +661,8 @@ END_TEST
 START_TEST(any_number_is_an_ident)
 {
 	static const uintptr_t idents[] = { 0, 1, INT_MAX,
-		(uintptr_t)INT_MAX + 1, UINT_MAX, UINTPTR_MAX - UINT_MAX,
-		UINTPTR_MAX - 1, UINTPTR_MAX };
+		(uintptr_t)INT_MAX + 1, WIDE_IDENTS UINTPTR_MAX - 1,
+		UINTPTR_MAX };
 	struct kevent got;
 	size_t i;
 

@@ -49,6 +49,13 @@
 #define T_FREEBSD 1
 #endif
 
+/* libkq has these where musl has not. */
+#if defined(__linux__) && !defined(__GLIBC__)
+#define CLOSE_RANGE_CLOEXEC 4
+int close_range(unsigned int first, unsigned int last, int flags);
+void closefrom(int low);
+#endif
+
 extern int t_kq;
 
 /*
