@@ -107,12 +107,12 @@ fails(const char *call, const int *ways)
 		injected.i_call = call;
 		injected.i_error = choose(ways, fault.f_way);
 		injected.i_more = choose(ways, fault.f_way + 1) != 0;
-		if (injected.i_error == 0)
-			return false; /* what fails in another way is past */
 	} else if (injected.i_call == NULL || !fault.f_lasting ||
 	    !has_way(ways, injected.i_error)) {
 		return false;
 	}
+	if (injected.i_error == 0)
+		return false; /* there is no such way here */
 	errno = injected.i_error;
 	return true;
 }
