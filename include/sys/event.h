@@ -3,8 +3,9 @@
  *
  * Layout and values are those of FreeBSD 12 and later (R-LAY-01, R-VAL-01).
  * A macro is defined only for what works (R-API-09), so that a program may
- * choose with #ifdef; EVFILT_AIO alone is there for those that only name it.  The complete reference is kqueue(2); the rules in
- * brackets are numbered in docs/kqueue-rules.md.
+ * choose with #ifdef; EVFILT_AIO alone is there for those that only name it.
+ * The complete reference is kqueue(2); the rules in brackets are numbered in
+ * docs/kqueue-rules.md.
  *
  * This header needs nothing included before it (R-API-07).
  */
@@ -24,6 +25,7 @@
 #define EVFILT_SIGNAL	(-6)	/* ident: signal number, observed, not taken */
 #define EVFILT_TIMER	(-7)	/* ident: the caller's own number */
 #define EVFILT_PROCDESC	(-8)	/* ident: process descriptor, a pidfd */
+#define EVFILT_FS	(-9)	/* ident: the caller's own number; mounts */
 #define EVFILT_USER	(-11)	/* ident: the caller's own number */
 #define EVFILT_EMPTY	(-13)	/* ident: socket, nothing is left to send */
 #define EVFILT_EXCEPT	(-32)	/* ident: socket, urgent data */
@@ -115,6 +117,11 @@ struct kevent {
 #define NOTE_CLOSE	0x00000100	/* closed, and was open for reading */
 #define NOTE_CLOSE_WRITE 0x00000200	/* closed, and was open for writing */
 #define NOTE_READ	0x00000400	/* it was read */
+
+/* -- fflags of EVFILT_FS: wanted; returned: happened ------------------------- */
+
+#define VQ_MOUNT	0x00000008	/* a file system was mounted */
+#define VQ_UNMOUNT	0x00000010	/* one was unmounted */
 
 /* -- fflags of EVFILT_TIMER: at most one unit; none is milliseconds ---------- */
 

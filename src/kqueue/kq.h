@@ -336,6 +336,7 @@ struct filter {
 
 extern const struct filter filter_empty;   /* filter_empty.c */
 extern const struct filter filter_except;  /* filter_except.c */
+extern const struct filter filter_fs;      /* filter_fs.c */
 extern const struct filter filter_proc;    /* filter_proc.c */
 extern const struct filter filter_procdesc;
 extern const struct filter filter_timer;   /* filter_timer.c */

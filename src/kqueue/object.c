@@ -28,6 +28,7 @@ static const struct {
 	{ EVFILT_VNODE, &filter_vnode },
 	{ EVFILT_EMPTY, &filter_empty },
 	{ EVFILT_EXCEPT, &filter_except },
+	{ EVFILT_FS, &filter_fs },
 	{ FILTER_RECHECK, &filter_recheck },
 	{ FILTER_SIDE, &filter_side },
 	{ FILTER_TRACK, &filter_track },

@@ -293,6 +293,9 @@ defined_filter(int filter)
 #ifdef EVFILT_FS
 		EVFILT_FS,
 #endif
+#ifdef EVFILT_FS
+		EVFILT_FS,
+#endif
 #ifdef EVFILT_LIO
 		EVFILT_LIO,
 #endif
@@ -317,7 +320,7 @@ defined_filter(int filter)
 	return 0;
 }
 
-/* R-API-09, R-MISC-01, R-MISC-02, R-MISC-03, R-MISC-04 */
+/* R-API-09, R-MISC-01, R-MISC-02, R-MISC-04 */
 START_TEST(a_filter_without_macro_fails)
 {
 #ifdef __linux__
@@ -331,8 +334,8 @@ START_TEST(a_filter_without_macro_fails)
 		t_fails(EINVAL, s[0], filter, EV_DELETE, 0, 0, NULL);
 	}
 	t_quiet();
-	ck_assert(!defined_filter(-3) && !defined_filter(-9) &&
-	    !defined_filter(-10) && !defined_filter(-12));
+	ck_assert(!defined_filter(-3) && !defined_filter(-10) &&
+	    !defined_filter(-12));
 #else
 	(void)defined_filter;
 	t_skip("which filters there are differs");
