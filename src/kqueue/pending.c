@@ -343,7 +343,7 @@ void
 pending_verify(uint64_t set)
 {
 	struct timespec ts;
-	uint64_t mask, now;
+	uint64_t mask, blocked, now;
 	bool due;
 
 	set &= signals_held();
@@ -355,11 +355,12 @@ pending_verify(uint64_t set)
 	if (!due && (set & ~mask) == 0)
 		return;
 	signals_lock(&mask);
+	blocked = set & mask;
 	if (due) {
 		__atomic_store_n(&verified_at, now, __ATOMIC_RELAXED);
-		mask &= survey_threads(set).blocked;
+		blocked &= survey_threads(blocked).blocked;
 	}
-	give_back_set(set & ~mask);
+	give_back_set(set & ~blocked);
 	signals_unlock(&mask);
 }
 

@@ -81,6 +81,33 @@ START_TEST(pending_is_shown)
 }
 END_TEST
 
+static double
+now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+/* It is asked again, every 10 ms, whether what is held is blocked still. */
+START_TEST(the_mask_stays)
+{
+	sigset_t before, after;
+	double end;
+
+	mask(SIG_BLOCK, SIGUSR2);
+	take_one(SIGUSR1, 1);
+	ck_assert_int_eq(sigprocmask(SIG_BLOCK, NULL, &before), 0);
+	for (end = now() + 0.05; now() < end;) {
+		none(SIGUSR1);
+		ck_assert_int_eq(sigprocmask(SIG_BLOCK, NULL, &after), 0);
+		ck_assert_mem_eq(&before, &after, 8);
+	}
+	ck_assert(sigismember(&after, SIGUSR2));
+}
+END_TEST
+
 START_TEST(ignoring_discards)
 {
 	sigset_t set;
@@ -351,6 +378,7 @@ add(TCase *tc)
 	tcase_add_test(tc, unblocked_runs_the_handler_once);
 	tcase_add_test(tc, setmask_gives_back);
 	tcase_add_test(tc, pending_is_shown);
+	tcase_add_test(tc, the_mask_stays);
 	tcase_add_test(tc, ignoring_discards);
 	tcase_add_test(tc, waited_for);
 	tcase_add_test(tc, real_time_in_order);
