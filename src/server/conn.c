@@ -25,6 +25,9 @@
  *                           v
  *                         FREE
  *
+ * kquay_detach() leads from OPEN to AWAY: the descriptor is the service's, the
+ * slot and its limit of life remain until the service closes it.
+ *
  * kquay_conn_end() leads to DEAD from every state: errors, resets, aborts,
  * and limits that ran out.  Before open() there is nothing to flush, so
  * whatever ends a connection then ends it at once.
@@ -231,13 +234,45 @@ adopt_fd(struct kquay_conn *c, int *fl)
 	return 0;
 }
 
+int
+kquay_detach(struct kquay_conn *c)
+{
+	struct kquay *q = kquay_pool_loop(c);
+	struct kevent ev;
+	int fd = c->fd;
+
+	if (q->corked == c)
+		kquay_output_uncork(q);
+	if (c->state != CONN_OPEN || (c->flags & C_TLS)) {
+		errno = EINVAL;
+		return -1;
+	}
+	if (c->flags & (C_KEPT | C_QUEUED)) {
+		errno = EBUSY;
+		return -1;
+	}
+	/* Its knotes may exist, or be in the list of changes only. */
+	kquay_loop_forget(q, c, fd);
+	EV_SET(&ev, fd, EVFILT_READ, EV_DELETE, 0, 0, NULL);
+	(void)kquay_loop_apply(q, &ev);
+	EV_SET(&ev, fd, EVFILT_WRITE, EV_DELETE, 0, 0, NULL);
+	if (c->flags & C_WRITE)
+		(void)kquay_loop_apply(q, &ev);
+	c->fd = -1;
+	c->flags &= ~(unsigned)(C_ADDED | C_READ | C_WRITE | C_FRESH);
+	c->state = CONN_AWAY;
+	kquay_wheel_set(c);
+	return fd;
+}
+
 /* Register what state and flags ask for. */
 void
 kquay_conn_interest(struct kquay_conn *c)
 {
 	int reading, writing;
 
-	if (c->state == CONN_DEAD || c->state == CONN_DIAL)
+	if (c->state == CONN_DEAD || c->state == CONN_DIAL ||
+	    c->state == CONN_AWAY)
 		return;
 	reading = !(c->flags & (C_EOF | C_STARVED)) &&
 	    (c->state != CONN_OPEN || !(c->flags & C_BLOCKED));
@@ -348,7 +383,9 @@ kquay_conn_hangup(struct kquay_conn *c, enum kquay_why why)
 {
 	struct kquay *q = kquay_pool_loop(c);
 
-	if (c->state == CONN_DIAL || c->state == CONN_SHAKE)
+	/* Who is away may finish: kquay_stop() waits for it. */
+	if (c->state == CONN_DIAL || c->state == CONN_SHAKE ||
+	    (c->state == CONN_AWAY && why != KQUAY_SHUTDOWN))
 		kquay_conn_end(c, why, 0);
 	if (c->state != CONN_OPEN && c->state != CONN_HALF)
 		return;

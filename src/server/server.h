@@ -54,6 +54,7 @@ enum conn_state {
 	CONN_HALF,   /* the peer is done, the service is not */
 	CONN_FLUSH,  /* closing: what is queued goes out */
 	CONN_LINGER, /* closing: our end is sent, theirs is awaited */
+	CONN_AWAY,   /* its descriptor has been taken by the service */
 	CONN_DEAD    /* ended, waits for the end of the batch */
 };
 

@@ -243,7 +243,7 @@ deadline(const struct kquay_conn *c, uint32_t *tick)
 		return have;
 	}
 	kquay_wheel_limits(c, &idle, &life);
-	if (idle != 0)
+	if (idle != 0 && c->state != CONN_AWAY)
 		earliest(tick, &have, c->active + idle + 1);
 	if (life != 0)
 		earliest(tick, &have, c->born + life + 1);
