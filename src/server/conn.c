@@ -49,6 +49,7 @@
 #include <unistd.h>
 
 static void begin_shake(struct kquay_conn *c);
+static void shake_failed(struct kquay_conn *c, int err);
 static void change(struct kquay_conn *c, int filter, int flags);
 static void end_of_input(struct kquay_conn *c, const struct kevent *ev);
 static void writable(struct kquay_conn *c);
@@ -143,20 +144,40 @@ begin_shake(struct kquay_conn *c)
 
 /*
  * SHAKE, and input may be there, or everything has just begun: go on with what
- * comes before open().  Returns 1 if it is done.
+ * comes before open().  Returns 1 if something was there.
  */
 int
 kquay_conn_shake(struct kquay_conn *c)
 {
+	int rc = 1;
+
 	if ((c->flags & C_PROXY) &&
 	    !(c->flags & C_CLIENT ? kquay_proxy_send_header(c) :
 				    kquay_proxy_read_header(c))) {
 		kquay_conn_interest(c);
 		return 0;
 	}
-	kquay_conn_open(c);
+	if (c->flags & C_TLS)
+		rc = kquay_tls_shake(c);
+	if (c->state == CONN_DEAD)
+		return 1;
+	if (rc == 1)
+		kquay_input_begin(c);
+	else if (rc == -1) {
+		shake_failed(c, errno);
+		return 0;
+	}
 	kquay_conn_interest(c);
 	return 1;
+}
+
+static void
+shake_failed(struct kquay_conn *c, int err)
+{
+	if (err == ENOBUFS || err == ENOMEM)
+		kquay_conn_starve(c);
+	else if (err != EAGAIN)
+		kquay_conn_end(c, KQUAY_ERROR, err);
 }
 
 /* Tell the service.  All that had to come before has. */
@@ -394,6 +415,8 @@ kquay_conn_hangup(struct kquay_conn *c, enum kquay_why why)
 	kquay_input_drop(c);
 	if (q->corked == c)
 		kquay_output_uncork(q);
+	if (c->flags & C_TLS)
+		kquay_tls_shutdown(c);
 	if (c->state == CONN_DEAD)
 		return;
 	if (!(c->flags & C_QUEUED)) {
@@ -615,12 +638,9 @@ tell(struct kquay_conn *c)
 		errno = (int)kquay_pool_more(c)->err;
 		c->ops->close(c, (enum kquay_why)c->why);
 	} else if (c->why == KQUAY_ERROR || c->why == KQUAY_HANDSHAKE) {
-		q->stat.refused++;
-		if (q->ops.refused == NULL)
-			return;
 		sa = kquay_peeraddr(c, &salen);
-		errno = (int)kquay_pool_more(c)->err;
-		q->ops.refused(q, sa, salen);
+		kquay_listen_refused(q, sa, salen, (int)kquay_pool_more(c)->err,
+		    c->flags & C_TLS ? kquay_tls_reason(c) : NULL);
 	}
 }
 
@@ -634,10 +654,16 @@ release(struct kquay_conn *c)
 		kquay_loop_forget(q, c, c->fd);
 	if ((c->flags & (C_RESET | C_SOCKET)) == (C_RESET | C_SOCKET))
 		setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	/* Whoever ended it: the peer is to know that this was all. */
+	if ((c->flags & (C_TLS | C_RESET | C_QUEUED)) == C_TLS &&
+	    c->why != KQUAY_ERROR)
+		kquay_tls_shutdown(c);
 	if (c->fd != -1)
 		close(c->fd);
 	if ((c->flags & C_CLIENT) && kquay_pool_more(c)->dial != NULL)
 		kquay_dial_drop(c);
+	if (c->flags & C_TLS)
+		kquay_tls_drop(c);
 	kquay_input_drop(c);
 	kquay_output_drop(c);
 	kquay_proxy_drop(c);

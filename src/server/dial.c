@@ -49,6 +49,7 @@ struct dial {
 	char text[];            /* "example.org:80", "unix:PATH" */
 };
 
+static int attach_tls(struct kquay_conn *c, const struct kquay_target *target);
 static struct dial *dial_new(const struct kquay_target *target);
 static void settle(struct dial *d);
 static void dial_free(struct dial *d);
@@ -104,10 +105,13 @@ kquay_dialto(struct kquay *q, const struct kquay_target *target,
 	d->begun = c->born;
 	if ((target->proxy != 0 &&
 		kquay_proxy_prepare(c, target->proxy, target->client) == -1) ||
+	    (target->tls != NULL && attach_tls(c, target) == -1) ||
 	    begin(d, target->host) == -1) {
 		saved = errno;
 		kquay_dial_drop(c);
 		kquay_proxy_drop(c);
+		if (c->flags & C_TLS)
+			kquay_tls_drop(c);
 		kquay_wheel_clear(c);
 		kquay_pool_give(c);
 		errno = saved;
@@ -115,6 +119,17 @@ kquay_dialto(struct kquay *q, const struct kquay_target *target,
 	}
 	q->stat.dialled++;
 	return c;
+}
+
+/* 0, or -1 with errno. */
+static int
+attach_tls(struct kquay_conn *c, const struct kquay_target *target)
+{
+	const char *name = target->servername;
+
+	if (name == NULL && target->port != NULL)
+		name = target->host;
+	return kquay_tls_attach(c, target->tls, name);
 }
 
 /* What *target says, checked.  NULL with errno. */

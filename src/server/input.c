@@ -18,7 +18,6 @@
 #include <unistd.h>
 
 static size_t unkeep(const struct kquay_conn *c, size_t *seen);
-static ssize_t receive(struct kquay_conn *c, char *buf, size_t size);
 static void pass(struct kquay_conn *c, size_t len, size_t seen);
 static size_t pass_lines(struct kquay_conn *c, char *buf, size_t len,
     size_t *seen);
@@ -42,7 +41,10 @@ kquay_input_read(struct kquay_conn *c, const struct kevent *ev)
 
 	if (c->flags & C_KEPT)
 		kept = unkeep(c, &seen);
-	n = receive(c, q->inbuf + kept, READSIZE);
+	if (c->flags & C_TLS)
+		n = kquay_tls_receive(c, q->inbuf + kept, READSIZE);
+	else
+		n = kquay_input_raw(c, q->inbuf + kept, READSIZE);
 	if (n == -1) {
 		failed(c, errno, ev);
 		return 0;
@@ -50,12 +52,28 @@ kquay_input_read(struct kquay_conn *c, const struct kevent *ev)
 	c->active = q->tick;
 	if (n == 0)
 		c->flags |= C_EOF;
-	else {
-		q->stat.in += (uint64_t)n;
+	else
 		c->flags &= ~C_FRESH;
-	}
 	pass(c, kept + (size_t)n, seen);
 	return 1;
+}
+
+/*
+ * What had to come before open() is done; what came behind it is passed on
+ * after open().
+ */
+void
+kquay_input_begin(struct kquay_conn *c)
+{
+	ssize_t n = 0;
+
+	if (c->flags & C_TLS)
+		n = kquay_tls_take(c, kquay_pool_loop(c)->inbuf, READSIZE);
+	kquay_conn_open(c);
+	if (n > 0)
+		c->flags &= ~C_FRESH;
+	if (n > 0 || (c->flags & C_EOF))
+		pass(c, n > 0 ? (size_t)n : 0, 0);
 }
 
 /* Pass on what was kept while c was blocked. */
@@ -113,12 +131,11 @@ kquay_input_waste(struct kquay_conn *c)
 
 	errno = EAGAIN;
 	for (turn = 0; turn < 16; turn++) {
-		n = receive(c, scrap, sizeof(scrap));
+		n = kquay_input_raw(c, scrap, sizeof(scrap));
 		if (n == 0)
 			return rc == 1 ? 1 : 0;
 		if (n == -1)
 			break;
-		kquay_pool_loop(c)->stat.in += (uint64_t)n;
 		rc = 1;
 		if ((size_t)n < sizeof(scrap))
 			break;
@@ -126,8 +143,9 @@ kquay_input_waste(struct kquay_conn *c)
 	return rc;
 }
 
-static ssize_t
-receive(struct kquay_conn *c, char *buf, size_t size)
+/* As recv(2), what the peer has sent. */
+ssize_t
+kquay_input_raw(struct kquay_conn *c, void *buf, size_t size)
 {
 	struct kquay *q = kquay_pool_loop(c);
 	ssize_t n;
@@ -140,6 +158,8 @@ receive(struct kquay_conn *c, char *buf, size_t size)
 		else
 			n = read(c->fd, buf, size);
 	} while (n == -1 && errno == EINTR);
+	if (n > 0)
+		q->stat.in += (uint64_t)n;
 	return n;
 }
 
@@ -202,6 +222,10 @@ pass(struct kquay_conn *c, size_t len, size_t seen)
 		return;
 	}
 	if (kquay_input_wanted(c) && (c->flags & C_EOF)) {
+		if ((c->flags & C_TLS) && kquay_tls_broken(c) != 0) {
+			kquay_conn_end(c, KQUAY_ERROR, kquay_tls_broken(c));
+			return;
+		}
 		if (pos < len && c->ops->input == NULL &&
 		    c->ops->frame == NULL && c->ops->line != NULL)
 			last_line(c, buf + pos, len - pos);

@@ -21,6 +21,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -38,7 +39,7 @@ static enum outcome take(struct kquay *q, int lfd, int *fd,
 static int shed(struct kquay *q, struct listener *l);
 static void refuse(struct kquay *q, int fd, const struct sockaddr *sa,
     socklen_t salen, int err);
-static void begin(struct kquay *q, int fd, unsigned layers,
+static void begin(struct kquay *q, int fd, const struct listener *l,
     const struct sockaddr *sa, socklen_t salen);
 static int look(struct kquay_conn *c);
 static void rest(struct kquay *q);
@@ -94,6 +95,7 @@ kquay_listener_new(struct kquay *q, int fd, const char *text)
 	l->fd = fd;
 	l->burst = 1;
 	l->layers = q->layers;
+	l->tls = kquay_tls_hold(q->tls);
 	EV_SET(&ev, fd, EVFILT_READ, EV_ADD, KNOTE_NODATA, 0,
 	    (void *)(uintptr_t)TAG_LISTEN);
 	if (kquay_loop_apply(q, &ev) == -1)
@@ -104,8 +106,10 @@ kquay_listener_new(struct kquay *q, int fd, const char *text)
 	return l;
 
 fail:
-	if (l != NULL)
+	if (l != NULL) {
+		kquay_tls_free(l->tls);
 		free(l->text);
+	}
 	free(l);
 	return NULL;
 }
@@ -123,6 +127,7 @@ kquay_listener_undo(struct kquay *q, struct listener *last)
 			return;
 		STAILQ_REMOVE(&q->listeners, l, listener, next);
 		disown(l);
+		kquay_tls_free(l->tls);
 		free(l->path);
 		free(l->text);
 		free(l);
@@ -219,7 +224,7 @@ admit(struct kquay *q, struct listener *l)
 	}
 	switch (take(q, l->fd, &fd, &peer, &salen)) {
 	case ACCEPTED:
-		begin(q, fd, l->layers, &peer.sa, salen);
+		begin(q, fd, l, &peer.sa, salen);
 		return 0;
 	case GONE:
 		return 0;
@@ -303,9 +308,19 @@ refuse(struct kquay *q, int fd, const struct sockaddr *sa, socklen_t salen,
 			;
 	}
 	close(fd);
+	kquay_listen_refused(q, sa, salen, err, NULL);
+}
+
+/* Tell the service of a caller that was turned away; text NULL is errno's. */
+void
+kquay_listen_refused(struct kquay *q, const struct sockaddr *sa,
+    socklen_t salen, int err, const char *text)
+{
 	q->stat.refused++;
 	if (q->ops.refused == NULL)
 		return;
+	snprintf(q->error, sizeof(q->error), "%s",
+	    text != NULL ? text : strerror(err));
 	errno = err;
 	q->ops.refused(q, sa, salen);
 }
@@ -316,19 +331,24 @@ refuse(struct kquay *q, int fd, const struct sockaddr *sa, socklen_t salen,
  * caller was accepted, look for it at once: that saves a turn of the loop.
  */
 static void
-begin(struct kquay *q, int fd, unsigned layers, const struct sockaddr *sa,
-    socklen_t salen)
+begin(struct kquay *q, int fd, const struct listener *l,
+    const struct sockaddr *sa, socklen_t salen)
 {
 	struct kquay_conn *c;
 
 	/* Who comes through a proxy is known once its header is read. */
-	if (!(layers & C_PROXY) && kquay_pool_crowded(q, sa)) {
+	if (!(l->layers & C_PROXY) && kquay_pool_crowded(q, sa)) {
 		refuse(q, fd, sa, salen, EUSERS);
 		return;
 	}
-	c = kquay_conn_new(q, fd, layers, sa, salen);
+	c = kquay_conn_new(q, fd, l->layers, sa, salen);
 	if (c == NULL) {
 		refuse(q, fd, sa, salen, ENOBUFS);
+		return;
+	}
+	if (l->tls != NULL && kquay_tls_attach(c, l->tls, NULL) == -1) {
+		kquay_pool_give(c);
+		refuse(q, fd, sa, salen, ENOMEM);
 		return;
 	}
 	kquay_conn_start(c);

@@ -332,6 +332,8 @@ destroy(struct kquay *q)
 	kquay_signal_release(q);
 	kquay_resolve_fini(q);
 	kquay_pool_fini(q);
+	kquay_tls_free(q->tls);
+	free(q->tls_room);
 	if (q->kq != -1)
 		close(q->kq);
 	if (q->reserve != -1)

@@ -5,8 +5,10 @@
  * kernel does not take goes to the connection's own queue, and only then is
  * there an EVFILT_WRITE.
  *
- * Order: what is in the queue is older than what is in the cork; so a
- * connection with a queue never has the cork.
+ * Order: what is in the queue is older than what is in the cork.  So a
+ * connection with a queue never has the cork, except under TLS: the queue
+ * holds what is encrypted already, and a record for each little write would
+ * be dear.
  */
 #include "server.h"
 
@@ -20,12 +22,24 @@ enum { CHUNKMIN = 4096, CHUNKMAX = 64 * 1024 };
 
 static ssize_t transmit(struct kquay_conn *c, const char *data, size_t len);
 static void drop_head(struct chunk **ring);
+static int write_behind(struct kquay_conn *c, const char *data, size_t len);
 static int queue(struct kquay_conn *c, const char *data, size_t len);
 static int write_early(struct kquay_conn *c, const char *data, size_t len);
 static int overflow(struct kquay_conn *c, enum kquay_why why, int err);
 static int append(struct chunk **ring, uint32_t *total, const char *data,
     size_t len);
 static struct chunk *chunk_new(size_t len, size_t queued);
+
+/* Put into the cork, where there is room for it. */
+static inline void
+cork(struct kquay *q, struct kquay_conn *c, const char *data, size_t len)
+{
+	if (q->corked != c)
+		q->corklen = 0;
+	q->corked = c;
+	memcpy(q->cork + q->corklen, data, len);
+	q->corklen += (uint32_t)len;
+}
 
 int
 kquay_write(struct kquay_conn *c, const void *data, size_t len)
@@ -51,14 +65,10 @@ kquay_write(struct kquay_conn *c, const void *data, size_t len)
 			return -1;
 		}
 	}
-	if (c->flags & C_QUEUED)
-		return queue(c, p, len);
+	if (c->flags & (C_QUEUED | C_TLS))
+		return write_behind(c, p, len);
 	if (q->corked == c || len < CORKSIZE) {
-		if (q->corked != c)
-			q->corklen = 0;
-		q->corked = c;
-		memcpy(q->cork + q->corklen, p, len);
-		q->corklen += (uint32_t)len;
+		cork(q, c, p, len);
 		return 0;
 	}
 	n = transmit(c, p, len);
@@ -128,6 +138,10 @@ kquay_output_uncork(struct kquay *q)
 	if (c == NULL)
 		return;
 	q->corked = NULL;
+	if (c->flags & C_TLS) {
+		(void)kquay_tls_send(c, q->cork, q->corklen);
+		return;
+	}
 	n = transmit(c, q->cork, q->corklen);
 	if (n != -1 && (size_t)n < q->corklen)
 		queue(c, q->cork + n, q->corklen - (size_t)n);
@@ -181,6 +195,27 @@ kquay_output_raw(struct kquay_conn *c, const void *data, size_t len)
 		return overflow(c, KQUAY_ERROR, ENOMEM);
 	c->flags |= C_QUEUED;
 	kquay_conn_interest(c);
+	return 0;
+}
+
+/*
+ * After output that was queued whatever the limits: hold to them.  0, or -1
+ * with errno, and c has ended.
+ */
+int
+kquay_output_limit(struct kquay_conn *c)
+{
+	const struct kquay *q = kquay_pool_loop(c);
+	const struct more *more = kquay_pool_more(c);
+
+	if (!(c->flags & C_QUEUED))
+		return 0;
+	if (more->outlen > q->conf.outmax)
+		return overflow(c, KQUAY_SLOW, ENOBUFS);
+	if (more->outlen > q->conf.outhi && !(c->flags & C_CHOKED)) {
+		c->flags |= C_CHOKED;
+		kquay_conn_interest(c);
+	}
 	return 0;
 }
 
@@ -265,6 +300,22 @@ transmit(struct kquay_conn *c, const char *data, size_t len)
 		kquay_conn_end(c, KQUAY_ERROR, errno);
 		return -1;
 	}
+}
+
+/* Write where there is a queue, or TLS. */
+static int
+write_behind(struct kquay_conn *c, const char *data, size_t len)
+{
+	struct kquay *q = kquay_pool_loop(c);
+
+	if (!(c->flags & C_TLS))
+		return queue(c, data, len);
+	if ((c->flags & C_QUEUED) && kquay_pending(c) + len > q->conf.outmax)
+		return overflow(c, KQUAY_SLOW, ENOBUFS);
+	if (q->corked != c && len >= CORKSIZE)
+		return kquay_tls_send(c, data, len);
+	cork(q, c, data, len);
+	return 0;
 }
 
 /*

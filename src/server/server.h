@@ -145,6 +145,7 @@ struct more {
 	struct kept *header; /* of a PROXY protocol, or NULL */
 	struct chunk *early; /* written before open(): tail of the ring */
 	struct dial *dial;   /* of a C_CLIENT that is not open yet */
+	struct tls *tls;     /* with C_TLS */
 	uint32_t outlen;     /* bytes in the ring of out */
 	uint32_t earlylen;   /* and of early */
 	uint32_t unsent;     /* bytes in the kernel, as of the last look */
@@ -168,6 +169,7 @@ struct listener {
 	STAILQ_ENTRY(listener) next;
 	int fd;        /* -1 once the loop is stopping */
 	unsigned layers; /* C_LAYERS of its connections */
+	struct kquay_tls *tls; /* of its connections, or NULL */
 	int burst;     /* callers to take at the next event */
 	uint64_t last; /* batch of the event before */
 	char *text;    /* for kquay_listening() */
@@ -264,6 +266,9 @@ struct kquay {
 	uint32_t ready, ready_tail; /* kept input may be passed on */
 	char *inbuf;                /* inmax + READSIZE + 1 */
 
+	/* tls.c */
+	struct tls_room *tls_room;
+
 	/* output.c */
 	struct kquay_conn *corked; /* whose output is in the cork */
 	uint32_t corklen;
@@ -271,6 +276,7 @@ struct kquay {
 
 	/* listen.c */
 	unsigned layers; /* C_LAYERS of the listeners to come */
+	struct kquay_tls *tls; /* and theirs, or NULL */
 	STAILQ_HEAD(, listener) listeners;
 	char error[256];
 
@@ -365,6 +371,8 @@ void kquay_conn_reap(struct kquay *q);
 
 /* input.c */
 int kquay_input_read(struct kquay_conn *c, const struct kevent *ev);
+void kquay_input_begin(struct kquay_conn *c);
+ssize_t kquay_input_raw(struct kquay_conn *c, void *buf, size_t size);
 void kquay_input_again(struct kquay_conn *c);
 void kquay_input_drop(struct kquay_conn *c);
 void kquay_input_unsee(struct kquay_conn *c);
@@ -411,12 +419,15 @@ void kquay_proxy_drop(struct kquay_conn *c);
 void kquay_output_uncork(struct kquay *q);
 void kquay_output_flush(struct kquay_conn *c);
 int kquay_output_raw(struct kquay_conn *c, const void *data, size_t len);
+int kquay_output_limit(struct kquay_conn *c);
 void kquay_output_early(struct kquay_conn *c);
 void kquay_output_drop(struct kquay_conn *c);
 
 /* listen.c */
 struct listener *kquay_listener_new(struct kquay *q, int fd, const char *text);
 void kquay_listener_undo(struct kquay *q, struct listener *last);
+void kquay_listen_refused(struct kquay *q, const struct sockaddr *sa,
+    socklen_t salen, int err, const char *text);
 void kquay_listen_event(struct kquay *q, const struct kevent *ev);
 void kquay_listen_resume(struct kquay *q);
 void kquay_listen_last(struct kquay *q);
@@ -427,6 +438,19 @@ void kquay_listen_fini(struct kquay *q);
 int kquay_bind_name(struct kquay *q, const char *host, const char *port);
 int kquay_bind_unix(struct kquay *q, const char *path, mode_t mode);
 int kquay_bind_fd(struct kquay *q, int fd);
+
+/* tls.c, for connections with C_TLS */
+int kquay_tls_attach(struct kquay_conn *c, struct kquay_tls *tls,
+    const char *host);
+int kquay_tls_shake(struct kquay_conn *c);
+ssize_t kquay_tls_receive(struct kquay_conn *c, char *buf, size_t size);
+ssize_t kquay_tls_take(struct kquay_conn *c, char *buf, size_t size);
+int kquay_tls_broken(const struct kquay_conn *c);
+const char *kquay_tls_reason(const struct kquay_conn *c);
+int kquay_tls_send(struct kquay_conn *c, const char *data, size_t len);
+void kquay_tls_shutdown(struct kquay_conn *c);
+void kquay_tls_drop(struct kquay_conn *c);
+struct kquay_tls *kquay_tls_hold(struct kquay_tls *tls);
 
 /* address.c */
 #define ADDR_TEXT (INET6_ADDRSTRLEN + 32 + 128) /* a sun_path fits too */

@@ -45,6 +45,7 @@ MAY_SEE = {
     "include/": lambda name: name == "sys/event.h" or portable(name),
     "src/kqueue/": lambda name: name not in BSD and libc(name),
     "src/server/resolve.c": lambda name: name == "ares.h" or portable(name),
+    "src/server/tls": lambda name: name.startswith("openssl/") or portable(name),
     "src/server/": lambda name: name == "kquay.h" or portable(name),
     "src/program/": lambda name: name in ("kquay.h", "confuse.h") or portable(name),
     "examples/": lambda name: name == "kquay.h" or portable(name),
