@@ -263,8 +263,10 @@ inotify_same(struct kqueue *q, const struct observer *ob)
 		return false;
 	if ((wd = watch(q, ob, ob->ob_mask | IN_MASK_ADD)) == in->i_wd)
 		return true;
-	if (wd != -1)
-		put_right(q, ob, wd);
+	/* One more watch is for another inode; else in doubt it is the same. */
+	if (wd == -1)
+		return errno != ENOSPC && watch_error(ob->ob_fd) != EBADF;
+	put_right(q, ob, wd);
 	return false;
 }
 

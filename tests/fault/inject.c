@@ -288,11 +288,28 @@ __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *size)
 	    __real_getsockopt(fd, level, name, value, size);
 }
 
+/* What the user has no more of is watches: one that is there can be changed. */
+static bool
+is_watched(int fd, const char *path, uint32_t mask)
+{
+	int wd;
+
+	wd = __real_inotify_add_watch(fd, path,
+	    (mask & ~(uint32_t)IN_MASK_ADD) | IN_MASK_CREATE);
+	if (wd == -1)
+		return errno == EEXIST;
+	inotify_rm_watch(fd, wd);
+	return false;
+}
+
 int
 __wrap_inotify_add_watch(int fd, const char *path, uint32_t mask)
 {
-	return fails("inotify_add_watch",
-		   WAYS(ENOSPC, ENOMEM, EACCES, NO_PROC)) ?
+	static const int again[MAXWAYS] = { ENOMEM, EACCES, NO_PROC };
+	static const int first[MAXWAYS] = { ENOMEM, EACCES, NO_PROC, ENOSPC };
+	bool watched = armed && is_watched(fd, path, mask);
+
+	return fails("inotify_add_watch", watched ? again : first) ?
 	    -1 :
 	    __real_inotify_add_watch(fd, path, mask);
 }
