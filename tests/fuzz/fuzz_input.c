@@ -250,8 +250,8 @@ static int
 wake(int kq, const struct kevent *changes, int nchanges, struct kevent *events,
     int nevents, const struct timespec *timeout)
 {
-	(void)kq, (void)changes, (void)nchanges, (void)nevents, (void)timeout;
-	if (conn == NULL)
+	(void)kq, (void)changes, (void)nchanges, (void)timeout;
+	if (conn == NULL || nevents == 0)
 		return 0;
 	EV_SET(events, 0, EVFILT_READ, 0, 0, 1, (void *)(uintptr_t)conn_id);
 	return 1;
