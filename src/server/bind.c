@@ -37,6 +37,7 @@ static int bind_one(struct kquay *q, const struct addrinfo *ai,
     in_port_t *port);
 static int listen_inet(struct kquay *q, const struct sockaddr *sa,
     socklen_t salen);
+static int is_free(const struct sockaddr *sa, socklen_t salen);
 static in_port_t *port_of(struct sockaddr *sa);
 static int seen_before(const struct addrinfo *list, const struct addrinfo *ai);
 static int lock_directory(const char *path, char *dir, size_t size);
@@ -181,8 +182,11 @@ listen_inet(struct kquay *q, const struct sockaddr *sa, socklen_t salen)
 	if (sa->sa_family == AF_INET6 &&
 	    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) == -1)
 		goto fail;
+	/* The first of a team's finds out whether others listen there. */
 	if ((q->conf.flags & KQUAY_REUSEPORT) &&
-	    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == -1)
+	    ((q->team != NULL && q->member == 0 && !is_free(sa, salen)) ||
+		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) ==
+		    -1))
 		goto fail;
 	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == -1)
 		goto fail;
@@ -195,6 +199,26 @@ fail:
 	close(fd);
 	errno = saved;
 	return -1;
+}
+
+/* Whether an address can be bound by who does not share it.  0 with errno. */
+static int
+is_free(const struct sockaddr *sa, socklen_t salen)
+{
+	int fd, on = 1, rc, saved;
+
+	fd = socket(sa->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd == -1)
+		return 0;
+	rc = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (rc == 0 && sa->sa_family == AF_INET6)
+		rc = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+	if (rc == 0)
+		rc = bind(fd, sa, salen);
+	saved = errno;
+	close(fd);
+	errno = saved;
+	return rc == 0;
 }
 
 static in_port_t *

@@ -63,8 +63,8 @@ static int adopt_fd(struct kquay_conn *c, int *fl);
 
 /*
  * A slot for fd, which belongs to it from now on; NULL if there is none.  It
- * has not begun: kquay_conn_start() or kquay_pool_give() must follow.  Whose
- * true peer a PROXY header will tell is not counted yet.
+ * has not begun: kquay_conn_start() or kquay_pool_give() must follow.  It is
+ * not counted yet (kquay_pool_count()).
  */
 struct kquay_conn *
 kquay_conn_new(struct kquay *q, int fd, unsigned layers,
@@ -81,8 +81,6 @@ kquay_conn_new(struct kquay *q, int fd, unsigned layers,
 	if (salen > sizeof(c->peer))
 		salen = offsetof(struct sockaddr, sa_data);
 	memcpy(&c->peer, sa, salen);
-	if (!(layers & C_PROXY))
-		kquay_pool_count(c);
 	return c;
 }
 
@@ -223,6 +221,7 @@ kquay_adopt(struct kquay *q, int fd, const struct kquay_ops *ops)
 		c->ops = ops;
 	if (adopt_fd(c, &fl) == -1)
 		goto fail;
+	(void)kquay_pool_count(c, UINT32_MAX); /* no limit holds for it */
 	EV_SET(&ev, fd, EVFILT_READ, EV_ADD, KNOTE_NODATA, 0,
 	    (void *)(uintptr_t)c->id);
 	if (kquay_loop_apply(q, &ev) == -1) {

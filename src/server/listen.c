@@ -39,8 +39,8 @@ static enum outcome take(struct kquay *q, int lfd, int *fd,
 static int shed(struct kquay *q, struct listener *l);
 static void refuse(struct kquay *q, int fd, const struct sockaddr *sa,
     socklen_t salen, int err);
-static void begin(struct kquay *q, int fd, const struct listener *l,
-    const struct sockaddr *sa, socklen_t salen);
+static int admit_one(struct kquay *q, struct listener *l, int may_wait);
+static void full(struct kquay *q);
 static int look(struct kquay_conn *c);
 static void rest(struct kquay *q);
 static void enable(struct kquay *q, int flags);
@@ -162,6 +162,8 @@ kquay_listen_resume(struct kquay *q)
 {
 	if (q->full && kquay_pool_full(q))
 		return;
+	if (q->full && q->team != NULL)
+		kquay_team_wait(q, 0);
 	q->full = q->resting = 0;
 	enable(q, EV_ENABLE);
 }
@@ -200,6 +202,10 @@ kquay_listen_close(struct kquay *q)
 	STAILQ_FOREACH(l, &q->listeners, next)
 		disown(l);
 	q->full = q->resting = q->last_call = 0;
+	if (q->team != NULL) {
+		kquay_team_wait(q, 0);
+		kquay_team_deaf(q);
+	}
 }
 
 void
@@ -212,19 +218,43 @@ kquay_listen_fini(struct kquay *q)
 static int
 admit(struct kquay *q, struct listener *l)
 {
-	int may_wait = (q->conf.flags & KQUAY_FULLWAIT) && !q->stopping;
+	int may_wait = (q->conf.flags & KQUAY_FULLWAIT) && !q->stopping, rc;
+
+	if (may_wait && !kquay_pool_reserve(q)) {
+		full(q);
+		return -1;
+	}
+	rc = admit_one(q, l, may_wait);
+	kquay_pool_unreserve(q);
+	return rc;
+}
+
+/* No slot is free: leave the callers waiting until one is. */
+static void
+full(struct kquay *q)
+{
+	q->full = 1;
+	enable(q, EV_DISABLE);
+	if (q->team == NULL)
+		return;
+	kquay_team_wait(q, 1);
+	/* Another loop may have given one back before it knew that we wait. */
+	kquay_listen_resume(q);
+}
+
+static int
+admit_one(struct kquay *q, struct listener *l, int may_wait)
+{
 	union peer_addr peer;
 	socklen_t salen;
 	int fd;
 
-	if (may_wait && kquay_pool_full(q)) {
-		q->full = 1;
-		enable(q, EV_DISABLE);
-		return -1;
-	}
 	switch (take(q, l->fd, &fd, &peer, &salen)) {
 	case ACCEPTED:
-		begin(q, fd, l, &peer.sa, salen);
+		if (!l->deals ||
+		    !kquay_team_deal(q, fd, l->layers, l->tls, &peer.sa, salen))
+			kquay_listen_begin(q, fd, l->layers, l->tls, &peer.sa,
+			    salen);
 		return 0;
 	case GONE:
 		return 0;
@@ -330,23 +360,29 @@ kquay_listen_refused(struct kquay *q, const struct sockaddr *sa,
  * of the next kevent(2).  Where input has usually been there already when a
  * caller was accepted, look for it at once: that saves a turn of the loop.
  */
-static void
-begin(struct kquay *q, int fd, const struct listener *l,
-    const struct sockaddr *sa, socklen_t salen)
+void
+kquay_listen_begin(struct kquay *q, int fd, unsigned layers,
+    struct kquay_tls *tls, const struct sockaddr *sa, socklen_t salen)
 {
 	struct kquay_conn *c;
 
 	/* Who comes through a proxy is known once its header is read. */
-	if (!(l->layers & C_PROXY) && kquay_pool_crowded(q, sa)) {
+	if (!(layers & C_PROXY) && kquay_pool_crowded(q, sa)) {
 		refuse(q, fd, sa, salen, EUSERS);
 		return;
 	}
-	c = kquay_conn_new(q, fd, l->layers, sa, salen);
+	c = kquay_conn_new(q, fd, layers, sa, salen);
 	if (c == NULL) {
 		refuse(q, fd, sa, salen, ENOBUFS);
 		return;
 	}
-	if (l->tls != NULL && kquay_tls_attach(c, l->tls, NULL) == -1) {
+	if (!(layers & C_PROXY) &&
+	    kquay_pool_count(c, q->conf.maxperaddr) == -1) {
+		kquay_pool_give(c);
+		refuse(q, fd, sa, salen, EUSERS);
+		return;
+	}
+	if (tls != NULL && kquay_tls_attach(c, tls, NULL) == -1) {
 		kquay_pool_give(c);
 		refuse(q, fd, sa, salen, ENOMEM);
 		return;

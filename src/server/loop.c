@@ -150,6 +150,16 @@ kquay_due(struct kquay *q)
 void
 kquay_stop(struct kquay *q)
 {
+	if (q->team != NULL)
+		kquay_team_stop_from(q);
+	else
+		kquay_loop_stop(q);
+}
+
+/* kquay_stop() of this loop alone. */
+void
+kquay_loop_stop(struct kquay *q)
+{
 	struct kquay_conn *c;
 	int again = q->stopping;
 
@@ -168,7 +178,8 @@ kquay_stop(struct kquay *q)
 int
 kquay_done(const struct kquay *q)
 {
-	return q->stopping && q->nconn == 0 && !q->last_call;
+	return q->stopping && q->nconn == 0 && !q->last_call &&
+	    (q->team == NULL || kquay_team_settled(q));
 }
 
 const char *
@@ -472,7 +483,10 @@ dispatch(struct kquay *q, const struct kevent *ev)
 		kquay_stop(q);
 		break;
 	case TAG_POST:
-		kquay_post_run(q);
+		if (q->team != NULL)
+			kquay_team_woken(q);
+		else
+			kquay_post_run(q);
 		break;
 	case TAG_WATCH:
 		kquay_watch_event(q, ev);

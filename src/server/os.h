@@ -23,6 +23,12 @@
  */
 int kquay_os_peer(int fd, uid_t *uid, gid_t *gid, pid_t *pid);
 
+/* Whether SO_REUSEPORT spreads callers over the sockets of one address. */
+int kquay_os_spreads(void);
+
+/* How many threads can run at once. */
+unsigned kquay_os_cpus(void);
+
 /* Bytes that the kernel has yet to send, or the peer to take; 0 if unknown. */
 uint32_t kquay_os_unsent(int fd);
 

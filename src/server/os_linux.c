@@ -8,6 +8,7 @@
 
 #include <linux/sockios.h>
 
+#include <sched.h>
 #include <time.h>
 
 int
@@ -50,4 +51,22 @@ kquay_os_now(void)
 	/* Half the price of CLOCK_MONOTONIC; its grain is that of the tick. */
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
 	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+int
+kquay_os_spreads(void)
+{
+	return 1;
+}
+
+unsigned
+kquay_os_cpus(void)
+{
+	cpu_set_t set;
+
+	/* Of those that the machine has, a container may have been given few.
+	 */
+	return sched_getaffinity(0, sizeof(set), &set) == -1 ?
+	    1 :
+	    (unsigned)CPU_COUNT(&set);
 }

@@ -22,7 +22,6 @@
 static int init_addresses(struct kquay *q, size_t n);
 static uint32_t *chain_of(struct kquay *q, const struct sockaddr *sa);
 static int same_address(const struct sockaddr *a, const struct sockaddr *b);
-static int address_key(const struct sockaddr *sa, uint64_t key[2]);
 static void uncount(struct kquay_conn *c);
 
 int
@@ -85,6 +84,14 @@ kquay_pool_take(struct kquay *q)
 	uint32_t slot = q->free;
 	uint64_t id;
 
+	if (slot == 0 && q->used == q->conf.maxconn)
+		return NULL;
+	if (q->team != NULL) {
+		if (!kquay_pool_reserve(q))
+			return NULL;
+		q->reserved = 0;
+		kquay_team_load(q, 1);
+	}
 	if (slot != 0) {
 		c = kquay_pool_at(q, slot);
 		q->free = c->next;
@@ -94,8 +101,6 @@ kquay_pool_take(struct kquay *q)
 			memset(q->udata + slot * q->udata_stride, 0,
 			    q->udata_stride);
 	} else {
-		if (q->used == q->conf.maxconn)
-			return NULL;
 		slot = ++q->used;
 		c = kquay_pool_at(q, slot);
 		id = GENERATION | slot;
@@ -132,6 +137,30 @@ kquay_pool_give(struct kquay_conn *c)
 	c->next = q->free;
 	q->free = slot;
 	q->nconn--;
+	if (q->team != NULL) {
+		kquay_team_load(q, -1);
+		kquay_team_give(q);
+	}
+}
+
+/* Make sure of a slot for the next connection.  0 if there is none. */
+int
+kquay_pool_reserve(struct kquay *q)
+{
+	if (q->team == NULL)
+		return !kquay_pool_full(q);
+	if (!q->reserved)
+		q->reserved = kquay_team_take(q) == 0;
+	return q->reserved;
+}
+
+void
+kquay_pool_unreserve(struct kquay *q)
+{
+	if (q->reserved) {
+		q->reserved = 0;
+		kquay_team_give(q);
+	}
 }
 
 /* The connection with this udata, if it has not ended. */
@@ -212,14 +241,15 @@ kquay_id(const struct kquay_conn *c)
 	return c->id;
 }
 
-/* Whether this address has as many connections as it may. */
+/* Whether this address has as many connections as it may, of the loop's. */
 int
 kquay_pool_crowded(struct kquay *q, const struct sockaddr *sa)
 {
 	const struct kquay_conn *o;
 	uint32_t *chain, link, n = 0;
 
-	if (q->addrs == NULL || (chain = chain_of(q, sa)) == NULL)
+	if (q->addrs == NULL || q->team != NULL ||
+	    (chain = chain_of(q, sa)) == NULL)
 		return 0;
 	for (link = *chain; link != 0; link = q->addr_next[link]) {
 		o = kquay_pool_at(q, link);
@@ -229,18 +259,28 @@ kquay_pool_crowded(struct kquay *q, const struct sockaddr *sa)
 	return 0;
 }
 
-/* Count c, whose peer is known, until it is given back. */
-void
-kquay_pool_count(struct kquay_conn *c)
+/*
+ * Count c, whose peer is known, until it is given back.  -1 if all loops of
+ * its team have max of that address already.
+ */
+int
+kquay_pool_count(struct kquay_conn *c, uint32_t max)
 {
 	struct kquay *q = kquay_pool_loop(c);
 	uint32_t *chain;
 
 	if (q->addrs == NULL || (chain = chain_of(q, &c->peer.sa)) == NULL)
-		return;
+		return 0;
+	if (q->team != NULL) {
+		if (kquay_team_count(q, &c->peer.sa, max) == -1)
+			return -1;
+		c->flags |= C_COUNTED;
+		return 0;
+	}
 	q->addr_next[kquay_pool_link(c)] = *chain;
 	*chain = kquay_pool_link(c);
 	c->flags |= C_COUNTED;
+	return 0;
 }
 
 static void
@@ -249,11 +289,15 @@ uncount(struct kquay_conn *c)
 	struct kquay *q = kquay_pool_loop(c);
 	uint32_t *link;
 
+	c->flags &= ~C_COUNTED;
+	if (q->team != NULL) {
+		kquay_team_uncount(q, &c->peer.sa);
+		return;
+	}
 	link = chain_of(q, &c->peer.sa);
 	while (*link != kquay_pool_link(c))
 		link = &q->addr_next[*link];
 	*link = q->addr_next[*link];
-	c->flags &= ~C_COUNTED;
 }
 
 static uint32_t *
@@ -261,7 +305,7 @@ chain_of(struct kquay *q, const struct sockaddr *sa)
 {
 	uint64_t key[2], h;
 
-	if (!address_key(sa, key))
+	if (!kquay_pool_address(sa, key))
 		return NULL;
 	h = (key[0] ^ q->addrs_seed[0]) * 0x9e3779b97f4a7c15u;
 	h = (h ^ h >> 32 ^ key[1] ^ q->addrs_seed[1]) * 0xd6e8feb86659fd93u;
@@ -273,13 +317,13 @@ same_address(const struct sockaddr *a, const struct sockaddr *b)
 {
 	uint64_t ka[2], kb[2];
 
-	return a->sa_family == b->sa_family && address_key(a, ka) &&
-	    address_key(b, kb) && ka[0] == kb[0] && ka[1] == kb[1];
+	return a->sa_family == b->sa_family && kquay_pool_address(a, ka) &&
+	    kquay_pool_address(b, kb) && ka[0] == kb[0] && ka[1] == kb[1];
 }
 
 /* An IP address as two numbers; 0 if it is something else. */
-static int
-address_key(const struct sockaddr *sa, uint64_t key[2])
+int
+kquay_pool_address(const struct sockaddr *sa, uint64_t key[2])
 {
 	key[0] = key[1] = 0;
 	switch (sa->sa_family) {

@@ -146,11 +146,11 @@ known(struct kquay_conn *c, const struct proxy *p)
 	case AF_UNIX:
 		c->peer.sa.sa_family = AF_UNIX;
 	}
-	if (kquay_pool_crowded(q, &c->peer.sa)) {
+	if (kquay_pool_crowded(q, &c->peer.sa) ||
+	    kquay_pool_count(c, q->conf.maxperaddr) == -1) {
 		turn_away(c);
 		return 0;
 	}
-	kquay_pool_count(c);
 	return 1;
 }
 

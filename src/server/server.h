@@ -170,6 +170,7 @@ struct listener {
 	int fd;        /* -1 once the loop is stopping */
 	unsigned layers; /* C_LAYERS of its connections */
 	struct kquay_tls *tls; /* of its connections, or NULL */
+	int deals;     /* and they may be of any loop of the team */
 	int burst;     /* callers to take at the next event */
 	uint64_t last; /* batch of the event before */
 	char *text;    /* for kquay_listening() */
@@ -230,6 +231,10 @@ struct kquay {
 	uint8_t resting; /* listeners are off until rest_end, or one is */
 	uint8_t signals; /* holds the process's dispositions */
 	uint8_t eager;   /* how often input was there at accept */
+	uint8_t level;   /* how often it was stopped, of a team's */
+	uint8_t reserved; /* a slot of the team's was taken for the next */
+	unsigned member; /* its number in the team */
+	struct kquay_team *team; /* that it belongs to, or NULL */
 	uint32_t eager_turn;
 	uint32_t rest_end; /* tick */
 	uint32_t tick;     /* now, as of the last look at the clock */
@@ -306,6 +311,22 @@ void kquay_loop_forget(struct kquay *q, const struct kquay_conn *c, int fd);
 int kquay_loop_apply(struct kquay *q, const struct kevent *change);
 int kquay_loop_flush(struct kquay *q);
 void kquay_loop_clock(struct kquay *q);
+void kquay_loop_stop(struct kquay *q);
+
+/* team.c */
+void kquay_team_stop_from(struct kquay *q);
+void kquay_team_woken(struct kquay *q);
+void kquay_team_deaf(struct kquay *q);
+int kquay_team_settled(const struct kquay *q);
+int kquay_team_take(struct kquay *q);
+void kquay_team_load(struct kquay *q, int n);
+void kquay_team_give(struct kquay *q);
+int kquay_team_full(const struct kquay *q);
+void kquay_team_wait(struct kquay *q, int on);
+int kquay_team_deal(struct kquay *q, int fd, unsigned layers,
+    struct kquay_tls *tls, const struct sockaddr *sa, socklen_t salen);
+int kquay_team_count(struct kquay *q, const struct sockaddr *sa, uint32_t max);
+void kquay_team_uncount(struct kquay *q, const struct sockaddr *sa);
 
 /* pool.c */
 int kquay_pool_init(struct kquay *q);
@@ -316,7 +337,10 @@ void kquay_pool_give(struct kquay_conn *c);
 struct kquay_conn *kquay_pool_tagged(struct kquay *q, uintptr_t tag);
 struct kquay_conn *kquay_pool_next(struct kquay *q, const struct kquay_conn *c);
 int kquay_pool_crowded(struct kquay *q, const struct sockaddr *sa);
-void kquay_pool_count(struct kquay_conn *c);
+int kquay_pool_count(struct kquay_conn *c, uint32_t max);
+int kquay_pool_address(const struct sockaddr *sa, uint64_t key[2]);
+int kquay_pool_reserve(struct kquay *q);
+void kquay_pool_unreserve(struct kquay *q);
 
 static inline struct kquay_conn *
 kquay_pool_at(const struct kquay *loop, uint32_t link)
@@ -327,7 +351,8 @@ kquay_pool_at(const struct kquay *loop, uint32_t link)
 static inline int
 kquay_pool_full(const struct kquay *loop)
 {
-	return loop->free == 0 && loop->used == loop->conf.maxconn;
+	return (loop->free == 0 && loop->used == loop->conf.maxconn) ||
+	    (loop->team != NULL && kquay_team_full(loop));
 }
 
 static inline uint32_t
@@ -429,6 +454,8 @@ void kquay_listener_undo(struct kquay *q, struct listener *last);
 void kquay_listen_refused(struct kquay *q, const struct sockaddr *sa,
     socklen_t salen, int err, const char *text);
 void kquay_listen_event(struct kquay *q, const struct kevent *ev);
+void kquay_listen_begin(struct kquay *q, int fd, unsigned layers,
+    struct kquay_tls *tls, const struct sockaddr *sa, socklen_t salen);
 void kquay_listen_resume(struct kquay *q);
 void kquay_listen_last(struct kquay *q);
 void kquay_listen_close(struct kquay *q);
@@ -472,6 +499,9 @@ int kquay_wheel_due(const struct kquay *q, uint32_t *tick);
 void kquay_watch_event(struct kquay *q, const struct kevent *ev);
 void kquay_watch_fini(struct kquay *q);
 void kquay_post_run(struct kquay *q);
+struct post *kquay_post_new(kquay_post_fn *fn, void *arg);
+void kquay_post_put(struct kquay *q, struct post *p);
+void kquay_post_wake(struct kquay *q);
 
 /* resolve.c */
 int kquay_resolve_check(struct kquay *q);

@@ -107,25 +107,51 @@ int
 kquay_post(struct kquay *q, kquay_post_fn *fn, void *arg)
 {
 	struct post *p;
-	struct kevent ev;
-	int first;
+
+	p = kquay_post_new(fn, arg);
+	if (p == NULL)
+		return -1;
+	kquay_post_put(q, p);
+	return 0;
+}
+
+struct post *
+kquay_post_new(kquay_post_fn *fn, void *arg)
+{
+	struct post *p;
 
 	p = malloc(sizeof(*p));
 	if (p == NULL)
-		return -1;
+		return NULL;
 	p->fn = fn;
 	p->arg = arg;
+	return p;
+}
+
+/* Post what is the loop's from now on. */
+void
+kquay_post_put(struct kquay *q, struct post *p)
+{
+	int first;
+
 	pthread_mutex_lock(&q->post_lock);
 	first = STAILQ_EMPTY(&q->posts);
 	STAILQ_INSERT_TAIL(&q->posts, p, next);
 	/* Under the lock, as the loop's end may follow its last post. */
-	if (first) {
-		EV_SET(&ev, (uintptr_t)q, EVFILT_USER, 0, NOTE_TRIGGER, 0,
-		    (void *)(uintptr_t)TAG_POST);
-		(void)kquay_loop_apply(q, &ev);
-	}
+	if (first)
+		kquay_post_wake(q);
 	pthread_mutex_unlock(&q->post_lock);
-	return 0;
+}
+
+/* Have the loop look what has been posted, from any thread. */
+void
+kquay_post_wake(struct kquay *q)
+{
+	struct kevent ev;
+
+	EV_SET(&ev, (uintptr_t)q, EVFILT_USER, 0, NOTE_TRIGGER, 0,
+	    (void *)(uintptr_t)TAG_POST);
+	(void)kquay_loop_apply(q, &ev);
 }
 
 /* Call what was posted. */
