@@ -452,7 +452,7 @@ collect_count(struct kqueue *q, bool look)
 
 	t.t_life = __atomic_load_n(&q->q_life, __ATOMIC_ACQUIRE);
 	if (look)
-		n = poll_epoll(q->q_epoll, buf, BATCH, 0);
+		n = enter_wait(&t, buf, BATCH, &at_once);
 	if (queue_lock(q, t.t_life) != 0)
 		return 0;
 	number(&t);
