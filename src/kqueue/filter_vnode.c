@@ -209,7 +209,7 @@ observe_less(struct kqueue *q, struct object *o, uint32_t mask, uint32_t wanted)
 {
 	struct vnode *v = vnode_of(o);
 
-	if (mask != 0)
+	if (mask != 0 && mask != v->v_self.ob_mask)
 		inotify_observe(q, &v->v_self, mask);
 	if ((wanted & NOTE_DELETE) == 0)
 		inotify_forget(q, &v->v_parent);
