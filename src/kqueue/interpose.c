@@ -161,7 +161,7 @@ close(int fd)
 		__atomic_fetch_add(&probes, 1, __ATOMIC_RELAXED);
 	if (!interpose_on())
 		return real.close(fd);
-	if (own_has(fd)) {
+	if (own_guards(fd)) {
 		errno = EBADF;
 		return -1;
 	}
@@ -226,6 +226,21 @@ close_all(unsigned int first, unsigned int last)
 	return first <= last ? real.close_range(first, last, 0) : 0;
 }
 
+/* A child of the process that has the queues closed what it inherited. */
+static void
+forget_all(unsigned int first, unsigned int last)
+{
+	int fd;
+
+	for (fd = watch_next((int)first); fd != -1 && (unsigned int)fd <= last;
+	     fd = watch_next(fd + 1))
+		if (kqueue_is_name(fd))
+			kqueue_forget(fd);
+	for (fd = own_next((int)first); fd != -1 && (unsigned int)fd <= last;
+	     fd = own_next(fd + 1))
+		own_remove(fd);
+}
+
 /*
  * A range beyond all descriptors closes nothing, but fails where the system
  * call would, and unshares the table if that is asked for.  Of several threads
@@ -236,7 +251,14 @@ KQ_EXPORT int
 close_range(unsigned int first, unsigned int last, int flags)
 {
 	const int unshare = (int)CLOSE_RANGE_UNSHARE;
+	int r;
 
+	if (interpose_on() && !process_is_owner()) {
+		r = real.close_range(first, last, flags);
+		if (r == 0 && first <= INT_MAX && (flags & ~unshare) == 0)
+			forget_all(first, last);
+		return r;
+	}
 	if (!interpose_on() || first > INT_MAX || first > last ||
 	    (flags & ~unshare) != 0 || !process_is_self() ||
 	    (flags == unshare && !process_single_threaded()))
@@ -302,7 +324,7 @@ will_replace(int from, int to)
 static bool
 is_ours(int to)
 {
-	if (!interpose_on() || !own_has(to))
+	if (!interpose_on() || !own_guards(to))
 		return false;
 	errno = EBUSY;
 	return true;

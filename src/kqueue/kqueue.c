@@ -406,35 +406,19 @@ kqueue_replace(struct kqueue *q, int fd)
 void
 kqueue_fork_child(void)
 {
-	struct kqueue *q;
 	uint32_t i;
 	int fd;
 
-	for (i = 0; i < nqueues; i++) {
-		if ((q = queues[i]) == NULL)
-			continue;
-		if (q->q_wake != -1) {
-			fd_close(q->q_epoll);
-			fd_close(q->q_wake);
-		}
-		if (q->q_life & 1) {
-			fd_close(q->q_timerfd[0]);
-			fd_close(q->q_timerfd[1]);
-			fd_close(q->q_writer);
-			fd_close(q->q_signalfd);
-			fd_close(q->q_inotify);
-		}
+	for (i = 0; i < nqueues; i++)
 		queues[i] = NULL;
-	}
+	nqueues = 0;
 	for (i = 0; i < namesend; i++)
 		if (kqueue_names[i] != NULL) {
 			fd_close((int)i);
 			kqueue_names[i] = NULL;
 		}
-	/* Those of single knotes. */
 	for (fd = own_next(0); fd != -1; fd = own_next(fd + 1))
 		fd_close(fd);
-	nqueues = 0;
 	table_lock.l_word = 0;
 }
 

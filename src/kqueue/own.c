@@ -45,11 +45,14 @@ bits_from(uint32_t fd)
 }
 
 bool
-own_has(int fd)
+own_guards(int fd)
 {
-	return (uint32_t)fd < NUMBERS &&
-	    (bits_from((uint32_t)fd) >> (uint32_t)fd % PERWORD & 1) != 0 &&
-	    process_is_self();
+	if ((uint32_t)fd >= NUMBERS ||
+	    (bits_from((uint32_t)fd) >> (uint32_t)fd % PERWORD & 1) == 0)
+		return false;
+	if (!process_is_owner())
+		own_remove(fd);
+	return process_is_self();
 }
 
 int

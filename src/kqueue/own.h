@@ -13,8 +13,12 @@
 void	own_add(int fd);
 void	own_remove(int fd);
 
-/* It is one of them, and this process is theirs. */
-bool	own_has(int fd);
+/*
+ * The program is about to close a number, or to give it to another file: true
+ * if it must not, as the number is one of them.  In a child of the process
+ * that they are of it may, and the number is the child's from then on.
+ */
+bool	own_guards(int fd);
 
 /* The first of them that is not below fd, -1 if there is none. */
 int	own_next(int fd);

@@ -5,6 +5,7 @@
 #include <sys/event.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -76,24 +77,56 @@ START_TEST(a_failed_add_leaves_the_other_filter)
 }
 END_TEST
 
-/* The child: a file gets the number of the queue, and keeps it. */
-static bool
-reuse_number(bool by_dup2)
-{
-	int fd, other;
+/* How the child of clone() takes a number of its parent's for itself. */
+enum { CLOSE, CLOSE_RANGE, DUP2, WAYS };
 
-	if (by_dup2) {
-		fd = dup2(fds[0], kq);
-	} else {
-		close(kq);
-		fd = dup(fds[0]);
+static bool
+take_number(int fd, int way)
+{
+	switch (way) {
+	case CLOSE:
+		return close(fd) == 0 && fcntl(fds[0], F_DUPFD, fd) == fd;
+	case CLOSE_RANGE:
+		return close_range((unsigned int)fd, (unsigned int)fd, 0) ==
+		    0 &&
+		    fcntl(fds[0], F_DUPFD, fd) == fd;
+	default:
+		return dup2(fds[0], fd) == fd;
 	}
-	other = kqueue();
-	return fd == kq && other != -1 && other != fd &&
-	    fcntl(fd, F_GETFD) != -1;
 }
 
-START_TEST(a_raw_child_reuses_the_number)
+static bool
+same_file(int a, int b)
+{
+	struct stat x, y;
+
+	return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev &&
+	    x.st_ino == y.st_ino;
+}
+
+/* The queue's number, and each that the library has, name files of its. */
+static bool
+reuse_numbers(int way)
+{
+	bool taken[2048] = { false };
+	int fd, other;
+
+	for (fd = fds[1] + 1; fd < 2048; fd++)
+		if (fd == kq || fcntl(fd, F_GETFD) != -1)
+			taken[fd] = true;
+	taken[kq] = true;
+	for (fd = 0; fd < 2048; fd++)
+		if (taken[fd] && !take_number(fd, way))
+			return false;
+	if ((other = kqueue()) == -1 || taken[other])
+		return false;
+	for (fd = 0; fd < 2048; fd++)
+		if (taken[fd] && !same_file(fd, fds[0]))
+			return false;
+	return true;
+}
+
+START_TEST(a_raw_child_reuses_numbers)
 {
 	pid_t child;
 	int status;
@@ -101,7 +134,7 @@ START_TEST(a_raw_child_reuses_the_number)
 	ck_assert_int_eq(change(fds[0], EVFILT_READ, EV_ADD), 0);
 	child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
 	if (child == 0)
-		_exit(reuse_number(_i) ? 0 : 1);
+		_exit(reuse_numbers(_i) ? 0 : 1);
 	ck_assert_int_eq(waitpid(child, &status, 0), child);
 	ck_assert_int_eq(status, 0);
 	/* The parent's queue is what it was. */
@@ -120,7 +153,7 @@ main(void)
 	tcase_add_checked_fixture(tc, setup, NULL);
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, a_failed_add_leaves_the_other_filter);
-	tcase_add_loop_test(tc, a_raw_child_reuses_the_number, 0, 2);
+	tcase_add_loop_test(tc, a_raw_child_reuses_numbers, 0, WAYS);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);
