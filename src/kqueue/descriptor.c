@@ -560,14 +560,37 @@ asks_itself(const struct fdnote *fn, const struct knote *kn)
 	    ((kn->kn_status & KN_GATED) != 0 && (kn->kn_fflags & NOTE_LOWAT));
 }
 
+/* What most new knotes are: alone with their number, READ and level. */
+static bool
+is_common(const struct fdnote *fn, int which)
+{
+	const struct knote *kn = &fn->fn_knote[FN_READ];
+
+	return which == FN_READ && fn->fn_kernel == 0 &&
+	    (fn->fn_knote[FN_WRITE].kn_status & KN_ATTACHED) == 0 &&
+	    kn->kn_status == KN_ATTACHED &&
+	    (kn->kn_flags & (EV_CLEAR | EV_ONESHOT | EV_DISPATCH)) == 0;
+}
+
 /*
  * The one system call of a new knote.  A WRITE knote that wants nothing yet
  * only asks whether the number names what is registered for READ: to register
  * that anew would make an edge of it.
  */
-static int
+static inline int
 register_new(struct kqueue *q, int fd, struct fdnote *fn, int which)
 {
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP,
+		.data.u64 = tag_make(TAG_FD, fn->fn_gen, (uint32_t)fd) };
+
+	if (is_common(fn, which)) {
+		if (epoll_ctl(q->q_epoll, EPOLL_CTL_ADD, fd, &ev) == 0) {
+			fn->fn_kernel = FK_IN | FK_MAIN;
+			return 0;
+		}
+		if (errno != EEXIST)
+			return epoll_error(errno);
+	}
 	if (which == FN_WRITE && !wants_kernel(&fn->fn_knote[which]) &&
 	    (fn->fn_kernel & FK_MAIN) != 0)
 		return is_registered(q->q_epoll, fd, fn) ? 0 : ENOENT;
@@ -575,7 +598,7 @@ register_new(struct kqueue *q, int fd, struct fdnote *fn, int which)
 }
 
 /* Register a new knote with the kernel; the closes that overlap are noticed. */
-static int
+static inline __attribute__((always_inline)) int
 attach_kernel(struct kqueue *q, int fd, struct fdnote *fn, int which)
 {
 	struct watch_add seen = watch_add_begin(q, fd);
@@ -594,7 +617,7 @@ attach_kernel(struct kqueue *q, int fd, struct fdnote *fn, int which)
  * The kernel knows nothing of a registration that we believed in, so the
  * number was closed in a way that we did not see.  Forget all, begin again.
  */
-static int
+static SELDOM int
 attach_again(struct kqueue *q, int fd, struct fdnote *fn, int which)
 {
 	if (fn->fn_knote[!which].kn_status & KN_ATTACHED)

@@ -144,6 +144,29 @@ change_list(struct kqueue *q, uint32_t life, const struct kevent *changes,
 	return error;
 }
 
+/* What a list of changes mostly is: one, and no room for an answer. */
+static __attribute__((noinline)) int
+change_one(int kq, const struct kevent *change)
+{
+	struct kqueue *q;
+	uint32_t life;
+	int error;
+
+	if ((q = kqueue_find(kq)) == NULL)
+		return -1;
+	life = __atomic_load_n(&q->q_life, __ATOMIC_ACQUIRE);
+	if ((error = queue_lock(q, life)) == 0) {
+		error = change->filter == 0 ? 0 : change_apply(q, change);
+		queue_unlock(q);
+	} else if (error == EDEADLK) {
+		error = defer(q, life, change, 1);
+	}
+	if (error == 0)
+		return 0;
+	errno = error;
+	return -1;
+}
+
 /*
  * What a wait mostly is: for one thread, without a limit of time, with nothing
  * in the FIFO, and all that comes is plain.  All of it is in one function, as
@@ -191,8 +214,8 @@ wait_plain(struct kqueue *q, uint32_t life, struct kevent *events, int nevents,
 	    stored);
 }
 
-KQ_EXPORT int
-kevent(int kq, const struct kevent *changes, int nchanges,
+static __attribute__((noinline)) int
+whole_call(int kq, const struct kevent *changes, int nchanges,
     struct kevent *events, int nevents, const struct timespec *timeout)
 {
 	struct kqueue *q;
@@ -225,4 +248,14 @@ kevent(int kq, const struct kevent *changes, int nchanges,
 fail:
 	errno = error;
 	return -1;
+}
+
+/* Each of the two saves the registers that it needs, and no more. */
+KQ_EXPORT int
+kevent(int kq, const struct kevent *changes, int nchanges,
+    struct kevent *events, int nevents, const struct timespec *timeout)
+{
+	return nchanges == 1 && nevents == 0 && changes != NULL ?
+	    change_one(kq, changes) :
+	    whole_call(kq, changes, nchanges, events, nevents, timeout);
 }

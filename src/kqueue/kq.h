@@ -617,7 +617,7 @@ void descriptor_detach(struct kqueue *, int fd, struct fdnote *, int which);
 /* The kernel reported what no knote wants: watch only what they want. */
 SELDOM void descriptor_narrow(struct kqueue *, int fd, struct fdnote *);
 /* The number is about to name something else. */
-SELDOM void descriptor_purge(struct kqueue *, int fd);
+void descriptor_purge(struct kqueue *, int fd);
 /* The program did something to it that the kernel tells nobody. */
 void descriptor_event(struct kqueue *, int fd, enum watch_event);
 /* The same, to one of which there are copies: any of those may be watched. */
