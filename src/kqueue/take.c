@@ -148,11 +148,11 @@ static void
 narrow(struct turn *t, int fd, struct fdnote *fn)
 {
 	const uint16_t edge = FK_EDGE | FK_WEDGE;
-	uint16_t before = fn->fn_kernel;
+	uint16_t before = fn->fn_kernel ^ edge;
 
 	descriptor_narrow(t->t_queue, fd, fn);
-	t->t_moved |= (fn->fn_kernel & ~before) != 0 ||
-	    (before & ~fn->fn_kernel & edge) != 0;
+	t->t_moved |=
+	    fn->fn_kernel != 0 && ((fn->fn_kernel ^ edge) & ~before) != 0;
 }
 
 static enum verdict

@@ -549,7 +549,7 @@ static const struct row {
 	    "epoll_ctl epoll_wait" },
 	{ "look, nothing there", add_tcp, look, "epoll_wait" },
 	{ "look, ready but disabled", ready_and_disabled, look_twice,
-	    "epoll_wait epoll_ctl epoll_wait epoll_wait" },
+	    "epoll_wait epoll_ctl epoll_wait" },
 	{ "look, ready but deleted", ready_and_deleted, look_twice,
 	    "epoll_wait epoll_ctl epoll_wait" },
 
