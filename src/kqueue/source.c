@@ -210,6 +210,33 @@ readable(int fd)
 	return ioctl(fd, FIONREAD, &n) == -1 ? -1 : n;
 }
 
+/*
+ * What a datagram takes of its receiver's memory: beyond its own bytes, and in
+ * all, at least.  A kernel of 32 bits takes less.
+ */
+#define DATAGRAM_EXTRA (sizeof(void *) == 8 ? 576 : 448)
+#define DATAGRAM_LEAST (sizeof(void *) == 8 ? 744 : 640)
+
+/*
+ * Bytes of all datagrams that wait, the first of which has that many.  Exact if
+ * there cannot be a second, else the memory they take.  UNIX datagrams are
+ * their sender's to account for: of them only the first is known.
+ */
+static int64_t
+datagram_bytes(int fd, int64_t first)
+{
+	uint32_t mem[SK_MEMINFO_VARS];
+	socklen_t len = sizeof(mem);
+	int64_t used, one = first + DATAGRAM_EXTRA;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, mem, &len) == -1)
+		return first;
+	used = mem[SK_MEMINFO_RMEM_ALLOC];
+	if (one < DATAGRAM_LEAST)
+		one = DATAGRAM_LEAST;
+	return used < one + DATAGRAM_LEAST ? first : used;
+}
+
 /* -- may it be watched ----------------------------------------------------- */
 
 static int
@@ -533,6 +560,9 @@ read_data(struct kevent *ev, enum fdtype type, uint32_t mask)
 	if ((ev->data = readable(fd)) == -1 &&
 	    (errno != EINVAL || (ev->data = diag_tcp_backlog(fd)) == -1))
 		ev->data = uncounted(fd, type, (ev->flags & EV_CLEAR) != 0);
+	/* Whoever trusts data must not leave one that no edge tells of. */
+	else if (type == FD_DGRAM && (ev->flags & EV_CLEAR))
+		ev->data = datagram_bytes(fd, ev->data);
 	if ((ev->flags & EV_EOF) && (mask & EPOLLERR))
 		ev->fflags = source_error(fd, type);
 	return !is_empty(ev);

@@ -130,6 +130,8 @@ report_descriptor(struct turn *t, int fd, struct fdnote *fn, int which,
 	    fn->fn_extra != NULL ? fn->fn_extra->fx_ext[which] : NULL);
 	if (verdict == REPORT_EOF)
 		ev->flags |= EV_EOF;
+	if ((kn->kn_flags & EV_CLEAR) && fn->fn_type == FD_UNKNOWN)
+		fn->fn_type = (uint8_t)source_type(fd);
 	ev->data = HINT(mask, fn->fn_type, forced);
 	t->t_fill = true;
 	kn->kn_status &= (uint8_t) ~(KN_ACTIVE | KN_FORCED);

@@ -90,7 +90,8 @@ take_plain(const struct kqueue *q, uint16_t number, const struct epoll_event *e,
 		return false;
 	kn = &fn->fn_knote[FN_READ];
 	if (kn->kn_status != KN_ATTACHED || kn->kn_turn == number ||
-	    (kn->kn_flags & (EV_ONESHOT | EV_DISPATCH)) != 0)
+	    (kn->kn_flags & (EV_ONESHOT | EV_DISPATCH)) != 0 ||
+	    ((kn->kn_flags & EV_CLEAR) && fn->fn_type == FD_UNKNOWN))
 		return false;
 	kn->kn_turn = number;
 	ev->ident = TAG_INDEX(tag);

@@ -67,6 +67,45 @@ START_TEST(datagram_is_counted)
 }
 END_TEST
 
+/*
+ * R-READ-15: with EV_CLEAR, who has read data bytes has read all; nginx waits
+ * for the next edge then, with the second answer of a name server unread.
+ */
+START_TEST(datagrams_are_all_counted)
+{
+	static const size_t size[] = { 0, 33, 700, 1472 };
+	size_t first = size[_i / 4], second = size[_i % 4];
+	struct kevent ev;
+	int s[2];
+
+	datagram_open(UDP4, s);
+	t_put(s[1], first);
+	t_put(s[1], second);
+	t_add(s[0], EVFILT_READ, EV_CLEAR);
+	t_expect(&ev, s[0], EVFILT_READ);
+	ck_assert_int_ge(ev.data, (int64_t)(first + second));
+	t_none();
+}
+END_TEST
+
+/* R-READ-15: and one alone is counted exactly. */
+START_TEST(datagram_alone_with_clear)
+{
+	struct kevent ev;
+	int s[2];
+
+	datagram_open(_i, s);
+	t_add(s[0], EVFILT_READ, EV_CLEAR);
+	t_put(s[1], 512);
+	t_expect(&ev, s[0], EVFILT_READ);
+	ck_assert_int_eq(ev.data, 512);
+	t_take(s[0], 512);
+	t_put(s[1], 33);
+	t_expect(&ev, s[0], EVFILT_READ);
+	ck_assert_int_eq(ev.data, 33);
+}
+END_TEST
+
 /* R-READ-14: an empty datagram is an event, until it has been read. */
 START_TEST(empty_datagram_is_reported)
 {
@@ -219,6 +258,8 @@ main(void)
 	TCase *tc = t_begin("datagram");
 
 	tcase_add_loop_test(tc, datagram_is_counted, 0, DATAGRAMS);
+	tcase_add_loop_test(tc, datagrams_are_all_counted, 0, 4 * 4);
+	tcase_add_loop_test(tc, datagram_alone_with_clear, 0, DATAGRAMS);
 	tcase_add_loop_test(tc, empty_datagram_is_reported, 0, DATAGRAMS);
 	tcase_add_loop_test(tc, empty_datagram_with_clear, 0, DATAGRAMS);
 	tcase_add_loop_test(tc, datagram_peer_has_no_end, 0, DATAGRAMS);
