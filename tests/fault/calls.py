@@ -26,7 +26,7 @@ HARMLESS = """
 # They cannot fail as libkq calls them: with no wrong argument, on what is there
 # and takes it; or nothing depends on it.
 SAFE = """
-    clock_gettime getrlimit getrlimit64 inotify_rm_watch munmap
+    clock_gettime getrlimit getrlimit64 inotify_rm_watch munmap qsort
     timerfd_settime
 """
 

@@ -519,7 +519,33 @@ START_TEST(a_loop_refuses_senseless_limits)
 }
 END_TEST
 
+static void
+limit_and_close(struct kquay_conn *c, enum kquay_why why)
+{
+	kquay_timeout(c, 1000, 1000);
+	kit_on_close(c, why);
+}
+
+START_TEST(a_limit_for_the_dead_does_nothing)
+{
+	static const struct kquay_ops ops = { .close = limit_and_close };
+	int fd[3], i;
+
+	kit_start(&ops, NULL);
+	for (i = 0; i < 3; i++)
+		fd[i] = kit_join();
+	/* All of them in one batch, so that each is linked to the next. */
+	for (i = 0; i < 3; i++)
+		kquay_abort(kquay_next(q, NULL));
+	UNTIL(kit_closed.n == 3);
+	for (i = 0; i < 3; i++)
+		close(fd[i]);
+	kit_stop();
+}
+END_TEST
+
 static const TTest **const tests[] = {
+	&a_limit_for_the_dead_does_nothing,
 	&idle_counts_from_the_last_byte_either_way,
 	&life_is_not_prolonged_by_bytes,
 	&handshake_ends_with_the_first_byte,

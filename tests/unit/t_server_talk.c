@@ -566,31 +566,6 @@ START_TEST(close_comes_once_and_a_stale_id_finds_nothing)
 END_TEST
 
 /* A number that is closed without EV_DELETE works again at once. */
-static void
-limit_and_close(struct kquay_conn *c, enum kquay_why why)
-{
-	kquay_timeout(c, 1000, 1000);
-	kit_on_close(c, why);
-}
-
-START_TEST(a_limit_for_the_dead_does_nothing)
-{
-	static const struct kquay_ops ops = { .close = limit_and_close };
-	int fd[3], i;
-
-	kit_start(&ops, NULL);
-	for (i = 0; i < 3; i++)
-		fd[i] = kit_join();
-	/* All of them in one batch, so that each is linked to the next. */
-	for (i = 0; i < 3; i++)
-		kquay_abort(kquay_next(q, NULL));
-	UNTIL(kit_closed.n == 3);
-	for (i = 0; i < 3; i++)
-		close(fd[i]);
-	kit_stop();
-}
-END_TEST
-
 START_TEST(a_reused_descriptor_is_heard)
 {
 	static const struct kquay_ops ops = { .input = echo,
@@ -801,7 +776,6 @@ static const TTest **const tests[] = {
 	&chat_reaches_everyone_else,
 	&one_closes_another_of_the_same_batch,
 	&close_comes_once_and_a_stale_id_finds_nothing,
-	&a_limit_for_the_dead_does_nothing,
 	&a_reused_descriptor_is_heard,
 	&setops_acts_on_the_rest_of_the_buffer,
 	&pause_holds_lines_and_end_back,
