@@ -86,8 +86,17 @@ read_options(struct service_conf *conf, int argc, char **argv)
 			return EX_USAGE;
 		}
 	}
-	if (optind < argc)
+	if (optind < argc && conf->handler->operands == NULL)
 		return command_bad_argument(command, argv[optind]);
+	for (; optind < argc; optind++) {
+		s = service_setting_find(conf->handler,
+		    conf->handler->operands);
+		if (setting_parse(s, conf, argv[optind], why, sizeof(why)) ==
+		    -1) {
+			complain("%s", why);
+			return EX_USAGE;
+		}
+	}
 	if (TAILQ_EMPTY(&conf->listen))
 		address_list_add(&conf->listen, DEFAULT_LISTEN, why,
 		    sizeof(why));
@@ -109,7 +118,8 @@ fill_options(const struct service_handler *handler, struct option *longs,
 	const struct setting *s;
 	int i;
 
-	shorts = stpcpy(shorts, ":h");
+	/* What follows the first operand is an operand, too. */
+	shorts = stpcpy(shorts, handler->operands != NULL ? "+:h" : ":h");
 	for (i = 0;; i++) {
 		s = service_setting(handler, (size_t)i);
 		if (s == NULL)
@@ -158,9 +168,11 @@ print_help(const struct service_handler *handler)
 			printf("  %-10s%s\n", service_handlers[i]->name,
 			    service_handlers[i]->help);
 	} else {
-		printf("usage: kquay serve %s [-l ADDRESS]... [OPTIONS]\n\n"
+		printf("usage: kquay serve %s [-l ADDRESS]... [OPTIONS]%s\n\n"
 		       "%s: %s\n\n",
-		    handler->name, handler->name, handler->help);
+		    handler->name,
+		    handler->operands == NULL ? "" : " [--] WORD...",
+		    handler->name, handler->help);
 		for (i = 0; (s = service_setting(handler, i)) != NULL; i++)
 			print_setting(s);
 	}

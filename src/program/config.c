@@ -177,7 +177,7 @@ fill_settings(cfg_opt_t *options)
 			    CFGF_NODEFAULT, keep_value);
 
 			assert(n < MAX_OPTIONS - 1);
-			options[n++] = s->type == SETTING_LISTEN ? list : one;
+			options[n++] = setting_is_list(s) ? list : one;
 			options[n] = end;
 		}
 	}

@@ -48,6 +48,7 @@ static int socket_option(int, int);
 static struct service *service_new(const struct service_conf *);
 static int service_listen(struct service *);
 static int watch_signals(struct kquay *);
+static void nothing(int);
 static int watch_service(struct kquay *, struct service *);
 static kquay_watch_fn on_signal;
 static kquay_watch_fn on_ready;
@@ -174,6 +175,7 @@ service_new(const struct service_conf *conf)
 		.idle = conf->idle_ms,
 		.life = conf->life_ms,
 		.linger = conf->linger_ms,
+		.udatasz = (uint32_t)conf->handler->udatasz,
 		.flags = KQUAY_NOSIGNAL,
 	};
 	struct service *s;
@@ -234,13 +236,16 @@ service_listen(struct service *s)
 }
 
 /*
- * SIGTERM and SIGINT, unless somebody wants them ignored.  A signal that is
- * ignored is still an event, and no longer the end of the process.
+ * SIGTERM and SIGINT, unless somebody wants them ignored.  They have a handler,
+ * so they are no longer the end of the process.  Ignored they would get lost
+ * while a child is started, which could inherit that.
  */
 static int
 watch_signals(struct kquay *q)
 {
 	static const int signals[] = { SIGTERM, SIGINT };
+	struct sigaction catch = { .sa_handler = nothing,
+		.sa_flags = SA_RESTART };
 	struct sigaction ignore = { .sa_handler = SIG_IGN }, before;
 	struct kevent ev;
 	size_t i;
@@ -251,13 +256,18 @@ watch_signals(struct kquay *q)
 		    before.sa_handler == SIG_IGN)
 			continue;
 		EV_SET(&ev, signals[i], EVFILT_SIGNAL, EV_ADD, 0, 0, NULL);
-		if (sigaction(signals[i], &ignore, NULL) == -1 ||
+		if (sigaction(signals[i], &catch, NULL) == -1 ||
 		    kquay_watch(q, &ev, on_signal, NULL) == -1) {
 			warn("%s", strsignal(signals[i]));
 			return -1;
 		}
 	}
 	return 0;
+}
+
+static void
+nothing(int signo)
+{
 }
 
 static int

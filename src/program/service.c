@@ -100,7 +100,7 @@ static const struct setting common_settings[] = {
 static const struct setting *find_in(const struct setting *, const char *);
 
 const struct service_handler *const service_handlers[] = { &service_chat,
-	&service_echo, &service_discard, NULL };
+	&service_echo, &service_discard, &service_exec, NULL };
 
 const struct service_handler *
 service_handler_find(const char *name)
@@ -204,7 +204,7 @@ service_conf_free(struct service_conf *conf)
 }
 
 int
-service_conf_check(const struct service_conf *conf, char *why, size_t whysz)
+service_conf_check(struct service_conf *conf, char *why, size_t whysz)
 {
 	if (TAILQ_EMPTY(&conf->listen)) {
 		snprintf(why, whysz, "listen: is missing");

@@ -53,9 +53,14 @@ struct service_handler {
 	const char *help; /* one line, no full stop */
 	const struct kquay_ops *ops;
 	const struct setting *settings; /* its own, before the common ones */
-	size_t confsz;                  /* of its configuration structure */
-	/* What single settings cannot show: 0, or -1 and why.  May be NULL. */
-	int (*check)(const struct service_conf *conf, char *why, size_t whysz);
+	const char *operands; /* the setting of the words after the options */
+	size_t confsz;        /* of its configuration structure */
+	size_t udatasz;       /* of kquay_udata() */
+	/*
+	 * What single settings cannot show, and members that follow from them.
+	 * 0, or -1 and why.  May be NULL.
+	 */
+	int (*check)(struct service_conf *conf, char *why, size_t whysz);
 };
 
 /* All handlers, ended by NULL. */
@@ -63,6 +68,7 @@ extern const struct service_handler *const service_handlers[];
 extern const struct service_handler service_chat;
 extern const struct service_handler service_echo;
 extern const struct service_handler service_discard;
+extern const struct service_handler service_exec;
 
 /* NULL if there is none of that name. */
 const struct service_handler *service_handler_find(const char *name);
@@ -88,8 +94,7 @@ struct service_conf *service_conf_new(const struct service_handler *handler,
 void service_conf_free(struct service_conf *conf);
 
 /* Is it complete, and does it agree with itself?  0, or -1 and why. */
-int service_conf_check(const struct service_conf *conf, char *why,
-    size_t whysz);
+int service_conf_check(struct service_conf *conf, char *why, size_t whysz);
 
 /* The configuration of the running service that has this loop. */
 const struct service_conf *service_conf_of(const struct kquay *q);

@@ -50,7 +50,7 @@ chat_line(struct kquay_conn *c, char *text, size_t len)
 
 /* What is larger than max-output could never be sent. */
 static int
-chat_check(const struct service_conf *conf, char *why, size_t whysz)
+chat_check(struct service_conf *conf, char *why, size_t whysz)
 {
 	const struct chat_conf *chat = (const struct chat_conf *)conf;
 

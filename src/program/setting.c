@@ -11,6 +11,7 @@
 
 #include "address.h"
 #include "setting.h"
+#include "words.h"
 
 struct unit {
 	const char *name;
@@ -69,6 +70,13 @@ static const struct {
 };
 
 int
+setting_is_list(const struct setting *setting)
+{
+	return setting->type == SETTING_LISTEN ||
+	    setting->type == SETTING_WORDS;
+}
+
+int
 setting_parse(const struct setting *setting, void *conf, const char *text,
     char *why, size_t whysz)
 {
@@ -80,6 +88,12 @@ setting_parse(const struct setting *setting, void *conf, const char *text,
 		if (address_list_add(member, text, wrong, sizeof(wrong)) == 0)
 			return 0;
 		snprintf(why, whysz, "%s: %s", setting->name, wrong);
+		return -1;
+	}
+	if (setting->type == SETTING_WORDS) {
+		if (words_add(member, text) == 0)
+			return 0;
+		snprintf(why, whysz, "%s: %s", setting->name, strerror(errno));
 		return -1;
 	}
 	if (setting->type == SETTING_TEXT) {
@@ -137,6 +151,7 @@ parse_number(const struct setting *setting, const char *text, int64_t *value)
 		return parse_choice(setting, text, value);
 	case SETTING_TEXT:
 	case SETTING_LISTEN:
+	case SETTING_WORDS:
 		break;
 	}
 	return -1;
@@ -257,6 +272,7 @@ store(const struct setting *setting, void *member, int64_t value)
 		break;
 	case SETTING_TEXT:
 	case SETTING_LISTEN:
+	case SETTING_WORDS:
 		break;
 	}
 }
@@ -277,6 +293,7 @@ load(const struct setting *setting, const void *conf)
 		return *(const mode_t *)member;
 	case SETTING_TEXT:
 	case SETTING_LISTEN:
+	case SETTING_WORDS:
 		break;
 	}
 	return 0;
@@ -310,6 +327,9 @@ setting_print(const struct setting *setting, const void *conf, FILE *out)
 		break;
 	case SETTING_LISTEN:
 		address_list_print((const void *)member, out);
+		break;
+	case SETTING_WORDS:
+		words_print((const void *)member, out);
 		break;
 	}
 }
@@ -368,4 +388,6 @@ setting_free(const struct setting *setting, void *conf)
 		*text = NULL;
 	} else if (setting->type == SETTING_LISTEN)
 		address_list_free((void *)member);
+	else if (setting->type == SETTING_WORDS)
+		words_free((void *)member);
 }

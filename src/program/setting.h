@@ -21,7 +21,8 @@ enum setting_type {
 	SETTING_TEXT,   /* char *, the configuration's own copy */
 	SETTING_MODE,   /* mode_t */
 	SETTING_CHOICE, /* int, index into choices */
-	SETTING_LISTEN  /* struct address_list, one more for each value */
+	SETTING_LISTEN, /* struct address_list, one more for each value */
+	SETTING_WORDS   /* struct words, one more for each value */
 };
 
 struct setting {
@@ -36,6 +37,9 @@ struct setting {
 	const char *arg;  /* the value's name in --help */
 	const char *help; /* one line, no full stop */
 };
+
+/* May it be given more than once? */
+int setting_is_list(const struct setting *setting);
 
 /*
  * Store text, the value of a setting, in conf.  Returns 0; or -1 with the

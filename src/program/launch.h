@@ -1,0 +1,26 @@
+/*
+ * Starting a program: in a process group of its own, with every signal as it
+ * is by default and none blocked.
+ */
+#ifndef KQUAY_LAUNCH_H
+#define KQUAY_LAUNCH_H
+
+#include <sys/types.h>
+
+struct launch {
+	const char *path;
+	char *const *argv;
+	char *const *envp;
+	const char *directory; /* to work in; NULL: ours */
+	int in, out, err;      /* become 0, 1 and 2; -1: ours */
+	/* To be somebody else, as root; groups is NULL: stay who we are. */
+	uid_t uid;
+	gid_t gid;
+	const gid_t *groups;
+	size_t ngroups;
+};
+
+/* 0 and *pid, or an errno value and there is no child. */
+int launch(const struct launch *s, pid_t *pid);
+
+#endif
