@@ -14,6 +14,7 @@
 #include "server.h"
 #include "proxy_header.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +31,11 @@ static void write2(struct proxy_out *o, const struct kquay_conn *client);
 static void ends_of(const struct kquay_conn *c, union proxy_addr *src,
     union proxy_addr *dst);
 static void put_cred(struct proxy_out *o, const struct kquay_conn *client);
-static void put_told(struct proxy_out *o, const struct kquay_conn *client);
+static int put_tls(struct proxy_out *o, const struct kquay_conn *client);
+static void put_text(struct proxy_out *o, int type, const char *text);
+static size_t common_name(const char *subject, char *name, size_t size);
+static void put_told(struct proxy_out *o, const struct kquay_conn *client,
+    int tls);
 
 void
 kquay_proxy(struct kquay *q, int on)
@@ -295,7 +300,7 @@ write2(struct proxy_out *o, const struct kquay_conn *client)
 	ends_of(client, &src, &dst);
 	kquay_proxy_begin(o, &src.sa, &dst.sa);
 	put_cred(o, client);
-	put_told(o, client);
+	put_told(o, client, put_tls(o, client));
 	kquay_proxy_end(o);
 }
 
@@ -335,16 +340,84 @@ put_cred(struct proxy_out *o, const struct kquay_conn *client)
 	kquay_proxy_put(o, KQUAY_TLV_CRED, cred, sizeof(cred));
 }
 
+/* How the client speaks TLS to us.  0 if it does not. */
+static int
+put_tls(struct proxy_out *o, const struct kquay_conn *client)
+{
+	enum { SSL = 1, CERT_CONN = 2, CERT_SESS = 4 };
+	struct kquay *q = kquay_pool_loop(client);
+	struct kquay_tlsinfo info;
+	char cn[256];
+	size_t ssl;
+	int flags = SSL;
+
+	if (kquay_tlsinfo(kquay_pool_at(q, kquay_pool_link(client)), &info) ==
+		-1 ||
+	    info.version == NULL)
+		return 0;
+	put_text(o, KQUAY_TLV_ALPN, info.alpn);
+	put_text(o, KQUAY_TLV_AUTHORITY, info.servername);
+	if (info.subject != NULL)
+		flags |= info.resumed ? CERT_SESS : CERT_SESS | CERT_CONN;
+	ssl = kquay_proxy_begin_ssl(o, flags,
+	    info.subject != NULL && !info.verified);
+	put_text(o, KQUAY_TLV_SSL_VERSION, info.version);
+	put_text(o, KQUAY_TLV_SSL_CIPHER, info.cipher);
+	if (info.subject != NULL)
+		kquay_proxy_put(o, KQUAY_TLV_SSL_CN, cn,
+		    common_name(info.subject, cn, sizeof(cn)));
+	kquay_proxy_end_ssl(o, ssl);
+	return 1;
+}
+
+static void
+put_text(struct proxy_out *o, int type, const char *text)
+{
+	if (text != NULL)
+		kquay_proxy_put(o, type, text, strlen(text));
+}
+
+/* The first CN of "CN=alice,O=Example" (RFC 4514); its length. */
+static size_t
+common_name(const char *subject, char *name, size_t size)
+{
+	const char *p = subject;
+	size_t n = 0;
+	char hex[3] = "";
+
+	while (strncmp(p, "CN=", 3) != 0) {
+		for (; *p != '\0' && *p != ',' && *p != '+'; p++)
+			if (p[0] == '\\' && p[1] != '\0')
+				p++;
+		if (*p++ == '\0')
+			return 0;
+	}
+	for (p += 3; *p != '\0' && *p != ',' && *p != '+' && n < size; p++) {
+		if (p[0] == '\\' && isxdigit((unsigned char)p[1]) &&
+		    isxdigit((unsigned char)p[2])) {
+			memcpy(hex, p + 1, 2);
+			name[n++] = (char)strtol(hex, NULL, 16);
+			p += 2;
+		} else {
+			if (p[0] == '\\' && p[1] != '\0')
+				p++;
+			name[n++] = *p;
+		}
+	}
+	return n;
+}
+
 /* What a proxy before us has told of the client is passed on. */
 static void
-put_told(struct proxy_out *o, const struct kquay_conn *client)
+put_told(struct proxy_out *o, const struct kquay_conn *client, int tls)
 {
-	static const int types[] = { KQUAY_TLV_ALPN, KQUAY_TLV_AUTHORITY,
-		KQUAY_TLV_UNIQUE_ID, KQUAY_TLV_SSL, KQUAY_TLV_NETNS };
+	static const int types[] = { KQUAY_TLV_UNIQUE_ID, KQUAY_TLV_NETNS,
+		/* unless we know better: */
+		KQUAY_TLV_ALPN, KQUAY_TLV_AUTHORITY, KQUAY_TLV_SSL };
+	size_t i, n = tls ? 2 : sizeof(types) / sizeof(types[0]), len;
 	const void *value;
-	size_t i, len;
 
-	for (i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+	for (i = 0; i < n; i++) {
 		value = kquay_proxytlv(client, types[i], &len);
 		if (value != NULL)
 			kquay_proxy_put(o, types[i], value, len);
