@@ -1,12 +1,14 @@
 /*
  * scaling: what an event costs as the number of watched descriptors grows, for
- * select, poll, epoll and kqueue.  Of N descriptors one, or one in ten, has a
- * byte; a turn of the loop waits, finds them and reads them.
+ * select, poll, epoll, kqueue, and kqueue with NOTE_NODATA.  Of N descriptors
+ * one, or one in ten, has a byte; a turn of the loop waits, finds them and
+ * reads them.
  *
  *	scaling [--quick]
  *
- * Prints the columns that scaling.gp plots: N, and for each way the CPU time
- * per event in ns, first with one active, then with one in ten.
+ * N goes to 100,000, or as far as the limit of descriptors allows.  Prints the
+ * columns that scaling.gp plots: N, and for each way the CPU time per event in
+ * ns, first with one active, then with one in ten.
  */
 #include <sys/types.h>
 #include <sys/epoll.h>
@@ -24,7 +26,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MOST 10000
+#define MOST 100000
+#define SPARE 64 /* descriptors for other things */
 #define NEVENTS 256
 #define MAX_PIECES 64
 #define WORD (8 * sizeof(unsigned long))
@@ -143,17 +146,29 @@ turn_epoll(int n)
 }
 
 static void
-open_kqueue(int n)
+open_with(int n, unsigned int fflags)
 {
 	struct kevent ev;
 	int i;
 
 	queue = kqueue();
 	for (i = 0; i < n; i++) {
-		EV_SET(&ev, fds[i], EVFILT_READ, EV_ADD, 0, 0, NULL);
+		EV_SET(&ev, fds[i], EVFILT_READ, EV_ADD, fflags, 0, NULL);
 		if (kevent(queue, &ev, 1, NULL, 0, NULL) == -1)
 			err(1, "kevent");
 	}
+}
+
+static void
+open_kqueue(int n)
+{
+	open_with(n, 0);
+}
+
+static void
+open_nodata(int n)
+{
+	open_with(n, NOTE_NODATA);
 }
 
 static int
@@ -179,6 +194,7 @@ static const struct way ways[] = {
 	{ "poll", open_poll, turn_poll, close_nothing },
 	{ "epoll", open_epoll, turn_epoll, close_queue },
 	{ "kqueue", open_kqueue, turn_kqueue, close_queue },
+	{ "nodata", open_nodata, turn_kqueue, close_queue },
 };
 
 #define NWAYS (sizeof(ways) / sizeof(ways[0]))
@@ -280,44 +296,68 @@ measure(int n, int active, int pieces, double result[NWAYS])
 	}
 }
 
-int
-main(int argc, char *argv[])
+/* Descriptors that can be watched when one in ten of them has a peer. */
+static int
+possible(void)
 {
-	static const int counts[] = { 10, 20, 50, 100, 200, 500, 1000, 2000,
-		5000, 10000 };
-	double one[NWAYS], tenth[NWAYS];
 	struct rlimit rl;
-	size_t c, w;
-	int n, pieces = 21;
 
-	if (argc > 1 && strcmp(argv[1], "--quick") == 0)
-		pieces = 5;
 	if (getrlimit(RLIMIT_NOFILE, &rl) == -1)
 		err(1, "getrlimit");
-	rl.rlim_cur = rl.rlim_max < 32768 ? rl.rlim_max : 32768;
-	setrlimit(RLIMIT_NOFILE, &rl);
+	rl.rlim_cur = rl.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &rl) == -1)
+		err(1, "setrlimit");
+	if (rl.rlim_cur >= MOST + MOST / 10 + SPARE)
+		return MOST;
+	return (int)((rl.rlim_cur - SPARE) * 10 / 11 / 1000 * 1000);
+}
+
+static void
+print_head(void)
+{
+	size_t c, w;
+
 	printf("# CPU per event, ns\n#%7s", "N");
 	for (c = 0; c < 2; c++)
 		for (w = 0; w < NWAYS; w++)
 			printf(" %*s%s", 8 - (int)strlen(ways[w].name),
 			    c == 0 ? "1:" : "10%:", ways[w].name);
 	printf("\n");
-	for (c = 0; c < sizeof(counts) / sizeof(counts[0]); c++) {
-		n = counts[c];
-		if ((rlim_t)n + (rlim_t)n / 10 + 32 > rl.rlim_cur) {
-			fprintf(stderr, "%d: over the limit of descriptors\n",
-			    n);
-			continue;
-		}
-		measure(n, 1, pieces, one);
-		measure(n, n / 10, pieces, tenth);
-		printf("%8d", n);
-		for (w = 0; w < NWAYS; w++)
-			printf(" %9.0f", one[w]);
-		for (w = 0; w < NWAYS; w++)
-			printf(" %9.0f", tenth[w]);
-		printf("\n");
-		fflush(stdout);
-	}
+}
+
+static void
+print_row(int n, int pieces)
+{
+	double one[NWAYS], tenth[NWAYS];
+	size_t w;
+
+	fprintf(stderr, "scaling: %d descriptors\n", n);
+	measure(n, 1, pieces, one);
+	measure(n, n / 10, pieces, tenth);
+	printf("%8d", n);
+	for (w = 0; w < NWAYS; w++)
+		printf(" %9.0f", one[w]);
+	for (w = 0; w < NWAYS; w++)
+		printf(" %9.0f", tenth[w]);
+	printf("\n");
+	fflush(stdout);
+}
+
+int
+main(int argc, char *argv[])
+{
+	static const int counts[] = { 10, 20, 50, 100, 200, 500, 1000, 2000,
+		5000, 10000, 20000, 50000, MOST };
+	int most = possible(), pieces = 21;
+	size_t c;
+
+	if (argc > 1 && strcmp(argv[1], "--quick") == 0)
+		pieces = 5;
+	print_head();
+	for (c = 0; counts[c] < most; c++)
+		print_row(counts[c], pieces);
+	print_row(most, pieces);
+	if (most < MOST)
+		fprintf(stderr, "scaling: the limit of descriptors ends it\n");
 	return 0;
 }

@@ -8,8 +8,8 @@ set xlabel "descriptors watched" offset 0,0.4
 set ylabel "CPU per event, ns" offset 1,0
 set format x "%.0f"
 set format y "%.0s%c"
-set xrange [8:12500]
-set yrange [300:3e6]
+set xrange [8:125000]
+set yrange [300:3e7]
 set grid xtics ytics lc rgb "#d8d8d8"
 set border 3 lc rgb "#444444"
 set tics nomirror textcolor rgb "#222222"
@@ -18,10 +18,13 @@ set style line 1 lc rgb "#b2182b" lw 2 pt 5 ps 0.6
 set style line 2 lc rgb "#e08214" lw 2 pt 9 ps 0.7
 set style line 3 lc rgb "#777777" lw 4 pt 7 ps 0.8
 set style line 4 lc rgb "#2166ac" lw 2 pt 7 ps 0.6
+set style line 5 lc rgb "#1b9e77" lw 2 pt 4 ps 0.5
 set title "one of them active"
 plot data u 1:2 w lp ls 1 t "select", data u 1:3 w lp ls 2 t "poll", \
-    data u 1:4 w lp ls 3 t "epoll", data u 1:5 w lp ls 4 t "kqueue (libkq)"
+    data u 1:4 w lp ls 3 t "epoll", data u 1:5 w lp ls 4 t "kqueue (libkq)", \
+    data u 1:6 w lp ls 5 t "kqueue, no data"
 set title "one in ten active"
-plot data u 1:6 w lp ls 1 t "select", data u 1:7 w lp ls 2 t "poll", \
-    data u 1:8 w lp ls 3 t "epoll", data u 1:9 w lp ls 4 t "kqueue (libkq)"
+plot data u 1:7 w lp ls 1 t "select", data u 1:8 w lp ls 2 t "poll", \
+    data u 1:9 w lp ls 3 t "epoll", data u 1:10 w lp ls 4 t "kqueue (libkq)", \
+    data u 1:11 w lp ls 5 t "kqueue, no data"
 unset multiplot
