@@ -444,13 +444,16 @@ collect(struct kqueue *q, uint32_t life, struct kevent *events, int nevents,
  * for news, so for such a one the FIFO alone is counted, and at least one.
  */
 int
-collect_count(struct kqueue *q, bool look)
+collect_count(int fd, bool look)
 {
-	struct turn t = { .t_queue = q, .t_counts = true };
+	struct turn t = { .t_counts = true };
 	struct epoll_event buf[BATCH];
+	struct kqueue *q;
 	int n = 0, i;
 
-	t.t_life = __atomic_load_n(&q->q_life, __ATOMIC_ACQUIRE);
+	if ((q = kqueue_find(fd, &t.t_life)) == NULL)
+		return 0;
+	t.t_queue = q;
 	if (look)
 		n = enter_wait(&t, buf, BATCH, &at_once);
 	if (queue_lock(q, t.t_life) != 0)

@@ -149,12 +149,11 @@ static __attribute__((noinline)) int
 change_one(int kq, const struct kevent *change)
 {
 	struct kqueue *q;
-	uint32_t life;
+	uint32_t life = 0;
 	int error;
 
-	if ((q = kqueue_find(kq)) == NULL)
+	if ((q = kqueue_find(kq, &life)) == NULL)
 		return -1;
-	life = __atomic_load_n(&q->q_life, __ATOMIC_ACQUIRE);
 	if ((error = queue_lock(q, life)) == 0) {
 		error = change->filter == 0 ? 0 : change_apply(q, change);
 		queue_unlock(q);
@@ -219,13 +218,12 @@ whole_call(int kq, const struct kevent *changes, int nchanges,
     struct kevent *events, int nevents, const struct timespec *timeout)
 {
 	struct kqueue *q;
-	uint32_t life;
+	uint32_t life = 0;
 	bool full = false;
 	int error, stored = 0;
 
-	if ((q = kqueue_find(kq)) == NULL)
+	if ((q = kqueue_find(kq, &life)) == NULL)
 		return -1;
-	life = __atomic_load_n(&q->q_life, __ATOMIC_ACQUIRE);
 	if ((error = check(changes, nchanges, events, nevents, timeout)) != 0)
 		goto fail;
 	if (nevents > 0 && nchanges > 0)

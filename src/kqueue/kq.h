@@ -358,19 +358,23 @@ extern const struct filter filter_track;   /* track.c */
 extern struct kqueue **kqueue_names;
 extern uint32_t kqueue_nnames; /* numbers there can be */
 
-/* The open queue that the number names, or NULL; nothing else is looked at. */
+/*
+ * The open queue that the number names, and its life; or NULL.  The name is
+ * read twice: closed in between, the queue may be open again by another one.
+ */
 static inline struct kqueue *
-kqueue_named(int fd)
+kqueue_named(int fd, uint32_t *life)
 {
 	struct kqueue *q;
 
 	if ((uint32_t)fd >= __atomic_load_n(&kqueue_nnames, __ATOMIC_ACQUIRE))
 		return NULL;
-	q = __atomic_load_n(&kqueue_names[fd], __ATOMIC_ACQUIRE);
-	return q != NULL &&
-		(__atomic_load_n(&q->q_life, __ATOMIC_ACQUIRE) & 1) != 0 ?
-	    q :
-	    NULL;
+	if ((q = __atomic_load_n(&kqueue_names[fd], __ATOMIC_ACQUIRE)) == NULL)
+		return NULL;
+	*life = __atomic_load_n(&q->q_life, __ATOMIC_ACQUIRE);
+	if (__atomic_load_n(&kqueue_names[fd], __ATOMIC_RELAXED) != q)
+		return NULL;
+	return *life & 1 ? q : NULL;
 }
 
 /*
@@ -380,11 +384,11 @@ kqueue_named(int fd)
 SELDOM struct kqueue *kqueue_find_slow(int fd);
 
 static inline struct kqueue *
-kqueue_find(int fd)
+kqueue_find(int fd, uint32_t *life)
 {
 	struct kqueue *q;
 
-	if (process_is_owner() && (q = kqueue_named(fd)) != NULL)
+	if (process_is_owner() && (q = kqueue_named(fd, life)) != NULL)
 		return q;
 	return kqueue_find_slow(fd);
 }
@@ -447,8 +451,8 @@ int change_apply(struct kqueue *, const struct kevent *);
 
 /* -- collect.c: what to return, see turn.h as well ------------------------- */
 
-/* Events that the queue holds, for a queue that watches it. */
-int collect_count(struct kqueue *, bool look);
+/* Events that the queue of a descriptor holds, for a queue that watches it. */
+int collect_count(int fd, bool look);
 
 /* -- ready.c --------------------------------------------------------------- */
 

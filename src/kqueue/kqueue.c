@@ -100,7 +100,9 @@ kqueue_slots(void)
 bool
 kqueue_is_name(int fd)
 {
-	return kqueue_named(fd) != NULL;
+	uint32_t life;
+
+	return kqueue_named(fd, &life) != NULL;
 }
 
 struct kqueue *
@@ -347,12 +349,13 @@ void
 kqueue_unname(int fd)
 {
 	struct kqueue *q;
+	uint32_t life;
 
-	if (kqueue_named(fd) == NULL)
+	if (!kqueue_is_name(fd))
 		return;
 	if (lock_take(&table_lock) != LOCK_TAKEN)
 		return;
-	if ((q = kqueue_named(fd)) != NULL &&
+	if ((q = kqueue_named(fd, &life)) != NULL &&
 	    lock_take(&q->q_lock) == LOCK_TAKEN) {
 		__atomic_store_n(&kqueue_names[fd], NULL, __ATOMIC_RELEASE);
 		if (--q->q_names == 0)
@@ -366,12 +369,14 @@ void
 kqueue_name(int from, int to)
 {
 	struct kqueue *q;
+	uint32_t life;
 
-	if (kqueue_named(from) == NULL)
+	if (!kqueue_is_name(from))
 		return;
 	if (lock_take(&table_lock) != LOCK_TAKEN)
 		return;
-	if ((q = kqueue_named(from)) != NULL && (uint32_t)to < kqueue_nnames) {
+	if ((q = kqueue_named(from, &life)) != NULL &&
+	    (uint32_t)to < kqueue_nnames) {
 		q->q_names++;
 		name_set(to, q);
 	}

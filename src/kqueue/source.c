@@ -514,8 +514,6 @@ clipped(uint64_t n)
 static int64_t
 uncounted(int fd, enum fdtype type, bool edge)
 {
-	struct kqueue *inner;
-
 	if (type == FD_UNKNOWN)
 		type = source_type(fd);
 	switch (type) {
@@ -524,9 +522,7 @@ uncounted(int fd, enum fdtype type, bool edge)
 	case FD_EVENTFD:
 		return clipped(eventfd_count(fd));
 	case FD_KQUEUE:
-		return (inner = kqueue_find(fd)) != NULL ?
-		    collect_count(inner, !edge) :
-		    0;
+		return collect_count(fd, !edge);
 	default:
 		return 1;
 	}
