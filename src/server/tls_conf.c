@@ -23,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define CIPHERS "ECDHE+AESGCM:ECDHE+CHACHA20"
 
@@ -418,9 +419,10 @@ set_authorities(SSL_CTX *ctx, const struct kquay_tls_conf *conf,
 
 	if (conf->cafile == NULL)
 		SSL_CTX_set_default_verify_paths(ctx);
+	else if (access(conf->cafile, R_OK) == -1)
+		return kquay_tls_complain(to, errno, conf->cafile, NULL);
 	else if (SSL_CTX_load_verify_file(ctx, conf->cafile) != 1)
-		return kquay_tls_complain(to, errno != 0 ? errno : EINVAL,
-		    conf->cafile, NULL);
+		return kquay_tls_complain(to, EINVAL, conf->cafile, NULL);
 	else if (conf->flags & (KQUAY_TLS_ASK | KQUAY_TLS_REQUIRE)) {
 		names = SSL_load_client_CA_file(conf->cafile);
 		if (names == NULL)
@@ -506,7 +508,10 @@ load_cert(struct cert *cert, const struct kquay_cert *from,
 	cert->chain = sk_X509_new_null();
 	if (cert->leaf == NULL)
 		rc = kquay_tls_complain(to, EINVAL, from->chain,
-		    "no certificate in it");
+		    ERR_GET_REASON(ERR_peek_last_error()) ==
+			    PEM_R_NO_START_LINE ?
+			"no certificate in it" :
+			NULL);
 	else if (cert->chain == NULL)
 		rc = kquay_tls_complain(to, ENOMEM, NULL, NULL);
 	while (rc == 0) {

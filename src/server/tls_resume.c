@@ -74,8 +74,12 @@ ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
 			if (RAND_bytes(iv, 16) != 1)
 				rc = -1;
 		}
-	} else
+	} else {
 		rc = known_key(kquay_tls_of(ssl), name, &key);
+		/* There a ticket is good for once. */
+		if (rc == 1 && SSL_version(ssl) == TLS1_3_VERSION)
+			rc = 2;
+	}
 	if (rc <= 0)
 		return rc;
 	params[0] = OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY,
