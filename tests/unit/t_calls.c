@@ -589,8 +589,8 @@ static const struct row {
 	{ "wait, PROC", child_is_dead, wait_one,
 	    "epoll_wait poll waitid epoll_ctl close" },
 	{ "EV_ADD of VNODE", nothing, add_file,
-	    "fstat inotify_init fcntl close epoll_ctl "
-	    "inotify_add_watch fstat inotify_add_watch" },
+	    "fstat inotify_init fcntl close epoll_ctl inotify_add_watch "
+	    "fstat" },
 	{ "wait, VNODE", file_was_written, wait_one, "epoll_wait read fstat" },
 	{ "EV_DELETE of VNODE", add_file, delete_file, "inotify_rm_watch" },
 };
