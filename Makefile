@@ -7,6 +7,9 @@
 #	  TEST=name		  one test
 #	  SANITIZE=address,undefined  or thread: in a build of its own
 #	  WERROR=1		  warnings are errors
+#	make conformance	count the rules of kqueue(2) and their tests, and run
+#				those as root and not, shared, static and as one file
+#	make check-ports	build and run on musl, i386 and aarch64, and with clang
 #	make bench		measure; prints ratios, never fails on a figure
 #	make install		[prefix=/usr/local] [DESTDIR=]
 #	  ALIAS=1		  libkq also as libkqueue, for who asks for that
@@ -14,7 +17,8 @@
 #	make single		dist/kqueue.c and dist/sys/event.h: libkq as one file
 #	make clean		remove dist and every build folder
 #
-# run, check and bench install what they need themselves (tools/setup).
+# run, check, conformance, check-ports and bench install what they need
+# themselves (tools/setup).
 prefix = /usr/local
 DESTDIR =
 ALIAS =
@@ -52,7 +56,7 @@ CANNOT_WRITE = $(shell d=$(DESTDIR)$(PREFIX); \
     while [ ! -e "$$d" ]; do d=$$(dirname "$$d"); done; \
     [ -w "$$d" ] || echo "$$d")
 
-.PHONY: all run check bench install single uninstall clean help
+.PHONY: all run check conformance check-ports bench install single uninstall clean help
 
 all:
 	@tools/setup build
@@ -69,6 +73,14 @@ check:
 	@rm -f $(REPORT)
 	@$(TESTENV) meson test -C $(BUILD) --no-rebuild $(TESTARGS) || :
 	@tools/report $(REPORT)
+
+conformance:
+	@tools/setup build
+	@tools/conformance
+
+check-ports:
+	@tools/setup build ports
+	@tools/ports $(PORT)
 
 bench:
 	@tools/setup build bench

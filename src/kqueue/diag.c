@@ -102,7 +102,10 @@ diag_tcp_backlog(int fd)
 
 	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len) == -1)
 		return -1;
-	return ti.tcpi_state == TCP_LISTEN ? ti.tcpi_unacked : 0;
+	if (ti.tcpi_state != TCP_LISTEN)
+		return 0;
+	return len >= offsetof(struct tcp_info, tcpi_sacked) ? ti.tcpi_unacked :
+							       1;
 }
 
 int64_t

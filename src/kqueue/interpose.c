@@ -352,9 +352,14 @@ dup3(int from, int to, int flags)
 {
 	int r;
 
+	/* As the kernel has it; musl would go on. */
+	if ((flags & ~O_CLOEXEC) != 0) {
+		errno = EINVAL;
+		return -1;
+	}
 	if (is_ours(to))
 		return -1;
-	if ((flags & ~O_CLOEXEC) != 0 || !will_replace(from, to))
+	if (!will_replace(from, to))
 		return real.dup3(from, to, flags);
 	watch_close_begin(to);
 	r = real.dup3(from, to, flags);

@@ -101,7 +101,7 @@ pidfd_check(int fd)
 	struct info info = { .i_mask = 0 };
 
 	/* Known since Linux 6.13; /proc knows it before. */
-	if (ioctl(fd, GET_INFO, &info) == 0 || pid_of(fd) != 0)
+	if (syscall(SYS_ioctl, fd, GET_INFO, &info) == 0 || pid_of(fd) != 0)
 		return 0;
 	return errno == ENOENT ? ENOTSUP : errno;
 }
@@ -141,7 +141,8 @@ status_of_reaped(int fd, int *status)
 {
 	struct info info = { .i_mask = INFO_EXIT };
 
-	if (ioctl(fd, GET_INFO, &info) == -1 || (info.i_mask & INFO_EXIT) == 0)
+	if (syscall(SYS_ioctl, fd, GET_INFO, &info) == -1 ||
+	    (info.i_mask & INFO_EXIT) == 0)
 		return false;
 	*status = info.i_status;
 	return true;

@@ -192,7 +192,8 @@ send_space(int fd)
 	socklen_t len = sizeof(mem);
 	uint32_t used;
 
-	if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, mem, &len) == -1)
+	if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, mem, &len) == -1 ||
+	    len <= SK_MEMINFO_WMEM_QUEUED * sizeof(*mem))
 		return 1;
 	used = mem[SK_MEMINFO_WMEM_QUEUED] > mem[SK_MEMINFO_WMEM_ALLOC] ?
 	    mem[SK_MEMINFO_WMEM_QUEUED] :
@@ -464,7 +465,8 @@ source_error(int fd, enum fdtype type)
 	if (type == FD_PIPE_WRITE || type == FD_PIPE_BOTH)
 		return EPIPE;
 	memset(&ti, 0, sizeof(ti));
-	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len) == -1)
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len) == -1 ||
+	    len < offsetof(struct tcp_info, tcpi_total_retrans))
 		return ECONNRESET;
 	/* A handshake that was answered left a round trip and options. */
 	if (ti.tcpi_rtt != 0 || ti.tcpi_options != 0)

@@ -26,7 +26,7 @@
 #define TIMER_NEVER	UINT64_MAX	/* later than any deadline */
 
 struct deadline {
-	uint64_t	 d_at;		/* ns of the heap's clock */
+	_Alignas(8) uint64_t d_at;	/* ns of the heap's clock */
 	uint32_t	 d_index;	/* the owner's */
 };
 

@@ -343,7 +343,7 @@ drop_values(void)
 }
 
 /* libConfuse goes on after an unknown name, and may stumble at its value. */
-static void
+static __attribute__((format(printf, 2, 0))) void
 keep_parser_error(cfg_t *cfg, const char *format, va_list ap)
 {
 	char text[512];

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #define MAX_TESTS 256 /* of one case */
 #define MAX_CASES 8
 #define MAX_FIXTURES 4
+#define MAX_SKIPS 256
 #define FAILED 1 /* exit status of a test whose failure has been told */
 
 struct entry {
@@ -46,6 +48,16 @@ struct SRunner {
 	Suite *sr_suite;
 	int sr_checks, sr_failures, sr_errors;
 };
+
+/* A line of CHECK_SKIP. */
+struct skip {
+	char sk_case[64], sk_test[64], sk_why[128];
+	int sk_turn; /* or -1: all */
+	bool sk_used;
+};
+
+static struct skip skips[MAX_SKIPS];
+static int nskips;
 
 /* The test that runs; in its process as well. */
 static struct {
@@ -229,6 +241,63 @@ srunner_create(Suite *s)
 	return sr;
 }
 
+/* Read CHECK_SKIP; what cannot be read skips nothing. */
+static void
+read_skips(const char *path)
+{
+	FILE *file = path != NULL ? fopen(path, "re") : NULL;
+	struct skip *sk;
+	char line[512], turn[8];
+
+	while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
+		at_most(nskips, MAX_SKIPS);
+		sk = &skips[nskips];
+		sk->sk_turn = -1;
+		if (sscanf(line, "%63[a-z0-9_]:%63[a-z0-9_]:%7[0-9] %127[^\n]",
+			sk->sk_case, sk->sk_test, turn, sk->sk_why) == 4)
+			sk->sk_turn = atoi(turn);
+		else if (sscanf(line, "%63[a-z0-9_]:%63[a-z0-9_] %127[^\n]",
+			     sk->sk_case, sk->sk_test, sk->sk_why) != 3)
+			continue;
+		nskips++;
+	}
+	if (file != NULL)
+		fclose(file);
+}
+
+static bool
+is_skipped(void)
+{
+	struct skip *sk;
+
+	for (sk = skips; sk < skips + nskips; sk++)
+		if (strcmp(sk->sk_case, now.tc->tc_name) == 0 &&
+		    strcmp(sk->sk_test, now.test->t_name) == 0 &&
+		    (sk->sk_turn == -1 || sk->sk_turn == now.i)) {
+			if (!sk->sk_used)
+				printf("skipped: %s: %s\n", sk->sk_test,
+				    sk->sk_why);
+			sk->sk_used = true;
+			return true;
+		}
+	return false;
+}
+
+/* A line for a test of this case that is not there. */
+static void
+count_stale(SRunner *sr, const TCase *tc)
+{
+	const struct skip *sk;
+
+	for (sk = skips; sk < skips + nskips; sk++)
+		if (!sk->sk_used && strcmp(sk->sk_case, tc->tc_name) == 0) {
+			printf("CHECK_SKIP: %s has no test %s\n", sk->sk_case,
+			    sk->sk_test);
+			sr->sr_checks++;
+			sr->sr_failures++;
+		}
+}
+
 static void
 run_case(SRunner *sr, const TCase *tc)
 {
@@ -241,8 +310,10 @@ run_case(SRunner *sr, const TCase *tc)
 	for (e = tc->tc_tests; e < tc->tc_tests + tc->tc_number; e++)
 		for (now.i = e->e_first; now.i < e->e_end; now.i++) {
 			now.test = e->e_test;
-			run_test(sr);
+			if (!is_skipped())
+				run_test(sr);
 		}
+	count_stale(sr, tc);
 }
 
 void
@@ -252,6 +323,7 @@ srunner_run_all(SRunner *sr, enum print_output how)
 	int bad, i;
 
 	(void)how;
+	read_skips(getenv("CHECK_SKIP"));
 	sigaction(SIGALRM, &alarmed, NULL);
 	printf("Running suite(s): %s\n", sr->sr_suite->s_name);
 	for (i = 0; i < sr->sr_suite->s_number; i++)

@@ -5,6 +5,13 @@
  * A test runs in a process and a process group of its own, which are killed
  * when it ends or takes too long.  CK_RUN_CASE and CK_FORK are heard, and the
  * last line is Check's, which tools/report reads.
+ *
+ * CHECK_SKIP is a file that names what a machine cannot do, a test a line:
+ *
+ *	case:test	why; or case:test:3 for one turn of a loop
+ *
+ * Such a test is skipped with that reason; one that does not exist is a
+ * failure.
  */
 #ifndef CHECK_H
 #define CHECK_H
@@ -75,13 +82,23 @@ void check_failed(const char *file, int line, const char *format, ...)
 #define ck_assert_uint_eq(a, b) CHECK_UINT(a, ==, b)
 #define ck_assert_uint_ne(a, b) CHECK_UINT(a, !=, b)
 #define ck_assert_uint_lt(a, b) CHECK_UINT(a, <, b)
+#define ck_assert_uint_le(a, b) CHECK_UINT(a, <=, b)
 #define ck_assert_uint_gt(a, b) CHECK_UINT(a, >, b)
+#define ck_assert_uint_ge(a, b) CHECK_UINT(a, >=, b)
 
 #define CHECK_PTR(a, op, b) CHECK_COMPARE(const void *, "%p", a, op, b)
 #define ck_assert_ptr_eq(a, b) CHECK_PTR(a, ==, b)
 #define ck_assert_ptr_ne(a, b) CHECK_PTR(a, !=, b)
 #define ck_assert_ptr_null(a) CHECK_PTR(a, ==, NULL)
 #define ck_assert_ptr_nonnull(a) CHECK_PTR(a, !=, NULL)
+
+#define ck_assert_str_eq(a, b)                                                 \
+	do {                                                                   \
+		const char *a_ = (a);                                          \
+		const char *b_ = (b);                                          \
+		ck_assert_msg(a_ != NULL && b_ != NULL && strcmp(a_, b_) == 0, \
+		    "%s is \"%s\", %s is \"%s\"", #a, a_, #b, b_);             \
+	} while (0)
 
 #define ck_assert_mem_eq(a, b, size)                                           \
 	ck_assert_msg(memcmp(a, b, size) == 0, "%s",                           \

@@ -149,7 +149,7 @@ START_TEST(opened_and_read)
 	fd = openat(dir, ".", O_RDONLY | O_DIRECTORY);
 	expect(dir, NOTE_OPEN);
 #ifdef __linux__
-	ck_assert_int_gt(getdents64(fd, buf, sizeof(buf)), 0);
+	ck_assert_int_gt(getdents64(fd, (void *)buf, sizeof(buf)), 0);
 #else
 	ck_assert_int_gt(getdirentries(fd, buf, sizeof(buf), NULL), 0);
 #endif

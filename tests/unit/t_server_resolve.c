@@ -42,7 +42,7 @@ static const struct dns_name table[] = {
 	    .ttl = 7 },
 	{ .name = "alias.test", .cname = "short.test", .ttl = 900 },
 	{ .name = "short.test", .a = "192.0.2.8", .ttl = 20 },
-	{ NULL },
+	{ .name = NULL },
 };
 
 /* What was called back, as text: "192.0.2.1:80 [2001:db8::1]:80". */
