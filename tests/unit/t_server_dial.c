@@ -329,6 +329,33 @@ START_TEST(unix_backlog_full)
 }
 END_TEST
 
+/* A server that is told of a client, in its first bytes; then the early. */
+START_TEST(with_a_proxy_header)
+{
+	struct kquay_target target = { .host = "127.0.0.1",
+		.port = kit_port,
+		.proxy = 1 };
+	char want[128], mine[8];
+	struct kquay_conn *c;
+	int fd;
+
+	begin(NULL);
+	fd = kit_join();
+	snprintf(mine, sizeof(mine), "%s", strrchr(caller, ':') + 1);
+	target.client = kit_conn();
+	c = kquay_dialto(q, &target, &client);
+	ck_assert_ptr_nonnull(c);
+	ck_assert_int_eq(kquay_puts(c, "early\n"), 0);
+	snprintf(want, sizeof(want),
+	    "PROXY TCP4 127.0.0.1 127.0.0.1 %s %s;early;", mine, kit_port);
+	UNTIL(strlen(got) >= strlen(want));
+	ck_assert_str_eq(got, want);
+	ck_assert_int_eq(opened, 1);
+	close(fd);
+	end();
+}
+END_TEST
+
 /* -- it does not ------------------------------------------------------------
  */
 
@@ -449,6 +476,9 @@ START_TEST(wrong_arguments)
 	REFUSED(kquay_dial(q, "127.0.0.1", "nosuch", &client, 0), ENOENT);
 	REFUSED(kquay_dial(q, longpath, NULL, &client, 0), ENAMETOOLONG);
 	target.source = "example.org";
+	REFUSED(kquay_dialto(q, &target, &client), EINVAL);
+	target.source = NULL;
+	target.proxy = 3;
 	REFUSED(kquay_dialto(q, &target, &client), EINVAL);
 	kquay_stats(q, &st);
 	ck_assert_uint_eq(st.conns, 0);
@@ -722,12 +752,12 @@ START_TEST(storm)
 END_TEST
 
 static const TTest **const tests[] = { &writes_before_open,
-	&numbers_and_localhost, &from_a_source, &unix_socket,
-	&unix_backlog_full, &refused, &no_such_name, &name_server_fails,
-	&name_takes_too_long, &black_hole, &no_descriptor_left,
-	&connected_to_itself, &wrong_arguments, &table_is_full,
-	&six_unreachable, &six_is_dead, &most_telling, &attempts_are_bounded,
-	&closed_while_dialling, &aborted_while_dialling,
+	&numbers_and_localhost, &with_a_proxy_header, &from_a_source,
+	&unix_socket, &unix_backlog_full, &refused, &no_such_name,
+	&name_server_fails, &name_takes_too_long, &black_hole,
+	&no_descriptor_left, &connected_to_itself, &wrong_arguments,
+	&table_is_full, &six_unreachable, &six_is_dead, &most_telling,
+	&attempts_are_bounded, &closed_while_dialling, &aborted_while_dialling,
 	&stopped_while_dialling, &freed_while_dialling, &dial_again_from_close,
 	&storm };
 
