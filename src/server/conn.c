@@ -297,6 +297,11 @@ kquay_conn_interest(struct kquay_conn *c)
 	reading = !(c->flags & (C_EOF | C_STARVED)) &&
 	    (c->state != CONN_OPEN || !(c->flags & C_BLOCKED));
 	writing = (c->flags & (C_QUEUED | C_STARVED)) == C_QUEUED;
+	if (c->state == CONN_SPLICE) {
+		reading = reading && kquay_splice_reading(c);
+		writing = writing ||
+		    (!(c->flags & C_STARVED) && kquay_splice_writing(c));
+	}
 	if (reading && !(c->flags & C_READ)) {
 		change(c, EVFILT_READ, c->flags & C_ADDED ? EV_ENABLE : EV_ADD);
 		c->flags |= C_ADDED | C_READ;
@@ -338,7 +343,12 @@ kquay_conn_event(struct kquay_conn *c, const struct kevent *ev)
 	}
 	if (c->state == CONN_DIAL)
 		kquay_dial_event(c, ev);
-	else if (ev->filter == EVFILT_WRITE)
+	else if (c->state == CONN_SPLICE) {
+		if (ev->filter == EVFILT_WRITE)
+			kquay_splice_write(c);
+		else if ((c->flags & (C_READ | C_READY)) == C_READ)
+			kquay_splice_read(c, ev);
+	} else if (ev->filter == EVFILT_WRITE)
 		writable(c);
 	else if (c->state == CONN_OPEN) {
 		if ((c->flags & (C_READ | C_READY)) == C_READ)
@@ -407,6 +417,8 @@ kquay_conn_hangup(struct kquay_conn *c, enum kquay_why why)
 	if (c->state == CONN_DIAL || c->state == CONN_SHAKE ||
 	    (c->state == CONN_AWAY && why != KQUAY_SHUTDOWN))
 		kquay_conn_end(c, why, 0);
+	if (c->state == CONN_SPLICE)
+		kquay_splice_hangup(c, why);
 	if (c->state != CONN_OPEN && c->state != CONN_HALF)
 		return;
 	c->state = CONN_FLUSH;
@@ -465,6 +477,7 @@ kquay_conn_end(struct kquay_conn *c, enum kquay_why why, int err)
 	struct kquay *q = kquay_pool_loop(c);
 	uint32_t link = kquay_pool_link(c);
 	struct more *more = q->more + link;
+	int spliced;
 
 	if (c->state == CONN_DEAD)
 		return;
@@ -472,6 +485,7 @@ kquay_conn_end(struct kquay_conn *c, enum kquay_why why, int err)
 		q->corked = NULL;
 	kquay_wheel_clear(c);
 	kquay_pool_ended(c);
+	spliced = c->state == CONN_SPLICE;
 	c->state = CONN_DEAD;
 	c->why = why;
 	if (more->err != (uint32_t)err)
@@ -482,6 +496,8 @@ kquay_conn_end(struct kquay_conn *c, enum kquay_why why, int err)
 	else
 		kquay_pool_at(q, q->dead_tail)->next = link;
 	q->dead_tail = link;
+	if (spliced)
+		kquay_splice_broken(c, why);
 }
 
 /* A limit of c has run out. */
@@ -556,11 +572,19 @@ kquay_conn_feed(struct kquay_conn *c)
 void
 kquay_conn_wake(struct kquay_conn *c)
 {
+	if (c->state == CONN_OPEN && !(c->flags & C_BLOCKED) &&
+	    (c->flags & (C_KEPT | C_EOF)))
+		kquay_conn_ready(c);
+}
+
+/* The loop is to come to c in the next step, whatever the kernel says. */
+void
+kquay_conn_ready(struct kquay_conn *c)
+{
 	struct kquay *q = kquay_pool_loop(c);
 	uint32_t link = kquay_pool_link(c);
 
-	if (c->state != CONN_OPEN || (c->flags & (C_BLOCKED | C_READY)) ||
-	    !(c->flags & (C_KEPT | C_EOF)))
+	if (c->flags & C_READY)
 		return;
 	c->flags |= C_READY;
 	q->more[link].ready_next = 0;
@@ -584,6 +608,8 @@ kquay_conn_resume(struct kquay *q)
 		unready(c);
 		if (c->state == CONN_OPEN && !(c->flags & C_BLOCKED))
 			kquay_input_again(c);
+		else if (c->state == CONN_SPLICE)
+			kquay_splice_begin(c);
 		kquay_output_uncork(q);
 	} while (link != last && q->ready != 0);
 }
@@ -692,7 +718,7 @@ kquay_pause(struct kquay_conn *c, int on)
 		c->flags |= C_PAUSED;
 	else
 		c->flags &= ~C_PAUSED;
-	if (c->state != CONN_OPEN)
+	if (c->state != CONN_OPEN && c->state != CONN_SPLICE)
 		return;
 	kquay_conn_wake(c);
 	kquay_conn_interest(c);
@@ -713,7 +739,8 @@ kquay_timeout(struct kquay_conn *c, int idle, int life)
 	c->flags |= C_LIMITS;
 	more->idle = idle == 0 ? q->idle : kquay_wheel_ticks(idle);
 	more->life = life == 0 ? q->life : kquay_wheel_ticks(life);
-	if (c->state == CONN_OPEN || c->state == CONN_HALF)
+	if (c->state == CONN_OPEN || c->state == CONN_HALF ||
+	    c->state == CONN_SPLICE)
 		kquay_wheel_set(c);
 }
 

@@ -41,19 +41,11 @@ kquay_input_read(struct kquay_conn *c, const struct kevent *ev)
 
 	if (c->flags & C_KEPT)
 		kept = unkeep(c, &seen);
-	if (c->flags & C_TLS)
-		n = kquay_tls_receive(c, q->inbuf + kept, READSIZE);
-	else
-		n = kquay_input_raw(c, q->inbuf + kept, READSIZE);
+	n = kquay_input_receive(c, q->inbuf + kept);
 	if (n == -1) {
 		failed(c, errno, ev);
 		return 0;
 	}
-	c->active = q->tick;
-	if (n == 0)
-		c->flags |= C_EOF;
-	else
-		c->flags &= ~C_FRESH;
 	pass(c, kept + (size_t)n, seen);
 	return 1;
 }
@@ -143,6 +135,29 @@ kquay_input_waste(struct kquay_conn *c)
 	return rc;
 }
 
+/*
+ * As recv(2) into the loop's buffer, of what is meant for the service; sets
+ * C_EOF at the end, or behind the last with TLS.
+ */
+ssize_t
+kquay_input_receive(struct kquay_conn *c, char *buf)
+{
+	ssize_t n;
+
+	if (c->flags & C_TLS)
+		n = kquay_tls_receive(c, buf, READSIZE);
+	else
+		n = kquay_input_raw(c, buf, READSIZE);
+	if (n == -1)
+		return -1;
+	c->active = kquay_pool_loop(c)->tick;
+	if (n == 0)
+		c->flags |= C_EOF;
+	else
+		c->flags &= ~C_FRESH;
+	return n;
+}
+
 /* As recv(2), what the peer has sent. */
 ssize_t
 kquay_input_raw(struct kquay_conn *c, void *buf, size_t size)
@@ -215,6 +230,9 @@ pass(struct kquay_conn *c, size_t len, size_t seen)
 		else if (used == 0)
 			break;
 	}
+	/* What was not used when it was spliced goes the same way. */
+	if (c->state == CONN_SPLICE)
+		keep(c, buf + pos, len - pos, 0);
 	if (c->state != CONN_OPEN)
 		return;
 	if (kquay_input_wanted(c) && len - pos > q->conf.inmax) {
@@ -312,7 +330,7 @@ keep(struct kquay_conn *c, const char *buf, size_t len, size_t seen)
 	struct kept *in;
 	size_t size;
 
-	if (c->state != CONN_OPEN)
+	if (c->state != CONN_OPEN && c->state != CONN_SPLICE)
 		return;
 	if (len == 0) {
 		kquay_input_drop(c);

@@ -342,6 +342,7 @@ destroy(struct kquay *q)
 {
 	kquay_signal_release(q);
 	kquay_resolve_fini(q);
+	kquay_splice_fini(q);
 	kquay_pool_fini(q);
 	kquay_tls_free(q->tls);
 	free(q->tls_room);

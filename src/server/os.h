@@ -38,6 +38,15 @@ uint32_t kquay_os_unsent(int fd);
  */
 void kquay_os_late_port(int fd);
 
+/*
+ * Pipes that sockets can be spliced through.  *size is how large one had
+ * better be, and then how large it is.  0, or -1: errno, and there is none.
+ */
+int kquay_os_pipe(int fd[2], size_t *size);
+
+/* splice(2) without waiting: from a socket to a pipe, or the other way. */
+ssize_t kquay_os_splice(int from, int to, size_t len);
+
 /* Milliseconds of a monotonic clock; a few ms of grain are enough. */
 int64_t kquay_os_now(void);
 

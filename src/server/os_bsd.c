@@ -5,6 +5,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <errno.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,6 +29,26 @@ void
 kquay_os_late_port(int fd)
 {
 	(void)fd;
+}
+
+/* They have no splice(2); what is relayed is copied. */
+int
+kquay_os_pipe(int fd[2], size_t *size)
+{
+	(void)fd;
+	(void)size;
+	errno = EOPNOTSUPP;
+	return -1;
+}
+
+ssize_t
+kquay_os_splice(int from, int to, size_t len)
+{
+	(void)from;
+	(void)to;
+	(void)len;
+	errno = EOPNOTSUPP;
+	return -1;
 }
 
 int64_t

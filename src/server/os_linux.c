@@ -8,8 +8,10 @@
 
 #include <linux/sockios.h>
 
+#include <fcntl.h>
 #include <sched.h>
 #include <time.h>
+#include <unistd.h>
 
 int
 kquay_os_peer(int fd, uid_t *uid, gid_t *gid, pid_t *pid)
@@ -41,6 +43,28 @@ kquay_os_late_port(int fd)
 
 	(void)setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on,
 	    sizeof(on));
+}
+
+int
+kquay_os_pipe(int fd[2], size_t *size)
+{
+	int n;
+
+	if (pipe2(fd, O_CLOEXEC | O_NONBLOCK) == -1)
+		return -1;
+	/* There may be a limit for the user; what it is then does as well. */
+	n = fcntl(fd[1], F_SETPIPE_SZ, (int)*size);
+	if (n == -1)
+		n = fcntl(fd[1], F_GETPIPE_SZ);
+	*size = n > 0 ? (size_t)n : 4096;
+	return 0;
+}
+
+ssize_t
+kquay_os_splice(int from, int to, size_t len)
+{
+	return splice(from, NULL, to, NULL, len,
+	    SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
 }
 
 int64_t

@@ -208,7 +208,8 @@ kquay_output_limit(struct kquay_conn *c)
 	const struct kquay *q = kquay_pool_loop(c);
 	const struct more *more = kquay_pool_more(c);
 
-	if (!(c->flags & C_QUEUED))
+	/* Of a spliced one the sender is held back instead. */
+	if (!(c->flags & C_QUEUED) || c->state == CONN_SPLICE)
 		return 0;
 	if (more->outlen > q->conf.outmax)
 		return overflow(c, KQUAY_SLOW, ENOBUFS);

@@ -52,6 +52,7 @@ enum conn_state {
 	CONN_SHAKE, /* connected; PROXY header or TLS handshake to come */
 	CONN_OPEN,
 	CONN_HALF,   /* the peer is done, the service is not */
+	CONN_SPLICE, /* joined to another (more->pair) */
 	CONN_FLUSH,  /* closing: what is queued goes out */
 	CONN_LINGER, /* closing: our end is sent, theirs is awaited */
 	CONN_AWAY,   /* its descriptor has been taken by the service */
@@ -146,6 +147,7 @@ struct more {
 	struct chunk *early; /* written before open(): tail of the ring */
 	struct dial *dial;   /* of a C_CLIENT that is not open yet */
 	struct tls *tls;     /* with C_TLS */
+	struct pair *pair;   /* of a CONN_SPLICE */
 	uint32_t outlen;     /* bytes in the ring of out */
 	uint32_t earlylen;   /* and of early */
 	uint32_t unsent;     /* bytes in the kernel, as of the last look */
@@ -274,6 +276,10 @@ struct kquay {
 	/* tls.c */
 	struct tls_room *tls_room;
 
+	/* splice.c */
+	SLIST_HEAD(, pipe) pipes; /* that wait for bulk */
+	unsigned npipes;
+
 	/* output.c */
 	struct kquay_conn *corked; /* whose output is in the cork */
 	uint32_t corklen;
@@ -391,6 +397,7 @@ void kquay_conn_expire(struct kquay_conn *c);
 void kquay_conn_starve(struct kquay_conn *c);
 void kquay_conn_feed(struct kquay_conn *c);
 void kquay_conn_wake(struct kquay_conn *c);
+void kquay_conn_ready(struct kquay_conn *c);
 void kquay_conn_resume(struct kquay *q);
 void kquay_conn_reap(struct kquay *q);
 
@@ -402,6 +409,7 @@ void kquay_input_again(struct kquay_conn *c);
 void kquay_input_drop(struct kquay_conn *c);
 void kquay_input_unsee(struct kquay_conn *c);
 int kquay_input_waste(struct kquay_conn *c);
+ssize_t kquay_input_receive(struct kquay_conn *c, char *buf);
 
 /* Whether the service would take input now. */
 static inline int
@@ -516,6 +524,16 @@ void kquay_dial_expire(struct kquay_conn *c);
 int kquay_dial_due(const struct kquay_conn *c, uint32_t *tick);
 const char *kquay_dial_text(const struct kquay_conn *c);
 void kquay_dial_drop(struct kquay_conn *c);
+
+/* splice.c */
+void kquay_splice_begin(struct kquay_conn *c);
+int kquay_splice_reading(const struct kquay_conn *c);
+int kquay_splice_writing(const struct kquay_conn *c);
+void kquay_splice_read(struct kquay_conn *c, const struct kevent *ev);
+void kquay_splice_write(struct kquay_conn *c);
+void kquay_splice_hangup(struct kquay_conn *c, enum kquay_why why);
+void kquay_splice_broken(struct kquay_conn *c, enum kquay_why why);
+void kquay_splice_fini(struct kquay *q);
 
 /* signal.c */
 int kquay_signal_hold(struct kquay *q);

@@ -1,0 +1,549 @@
+/*
+ * Two connections joined: what one receives the other sends, both ways, until
+ * both have ended.
+ *
+ * Each way is a flow.  A message is copied, through the loop's buffer: one
+ * recv, one send, and nothing to set up.  Where one large read follows the
+ * other it is bulk, and goes through a pipe by splice(2), which copies
+ * nothing.  Pipes belong to the loop, and a flow has one only while bytes are
+ * in it; short reads make it copy again.
+ *
+ * Invariants:
+ *  1. A connection of a pair is CONN_SPLICE, and its more->pair the pair; when
+ *     either ends, neither is any more (part).
+ *  2. What could not be sent is in the receiver's queue or in the flow's pipe,
+ *     never in both, and the sender is not read from until that has gone: so
+ *     no more than READSIZE or a pipe is held for a flow.
+ *  3. A flow's end is passed on once all before it has been sent.
+ *
+ * The service's callbacks may still have the input in hand when they join
+ * two: what they leave of it is kept, and a flow begins, with that, when the
+ * loop comes to it (kquay_conn_resume).
+ */
+#include "server.h"
+#include "os.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+	PIPESIZE = 256 * 1024,
+	PIPES_KEPT = 16, /* pipes that wait for the next bulk */
+	BULK_AFTER = 2,  /* reads of BULK_MIN that make it bulk */
+	BULK_MIN = 16 * 1024,
+	BULK_SHORT = 4096, /* as many of less do not */
+	BULK_TURNS = 8     /* pipes full in one event, for others' sake */
+};
+
+struct pipe {
+	SLIST_ENTRY(pipe) next;
+	int out, in; /* to read from, and to write to */
+	size_t size;
+};
+
+/* What one end of a pair receives and the other sends. */
+struct flow {
+	struct pipe *pipe; /* NULL: nothing is in one */
+	size_t held;       /* bytes in it */
+	uint8_t bulk;
+	uint8_t streak; /* reads that say otherwise */
+	uint8_t done;   /* the end has been passed on */
+};
+
+struct pair {
+	struct kquay_conn *end[2];
+	struct flow flow[2]; /* flow[i] is from end[i] */
+	uint8_t copies;      /* no pipes for this one */
+};
+
+static void copy(struct kquay_conn *c, const struct kevent *ev);
+static int move(struct kquay_conn *c);
+static int push(struct flow *f, struct kquay_conn *to);
+static int send_on(struct kquay_conn *to, const char *data, size_t len);
+static ssize_t splice_fd(struct kquay *q, int from, int to, size_t len);
+static void judge(struct flow *f, int other);
+static void failed(struct kquay_conn *c, int err, const struct kevent *ev);
+static void at_end(struct kquay_conn *c);
+static void drain(struct flow *f, struct kquay_conn *to);
+static struct kquay_conn *part(struct kquay_conn *c);
+static int piping(const struct kquay *q);
+static struct pipe *take_pipe(struct kquay *q);
+static void give_pipe(struct kquay *q, struct flow *f);
+static void close_pipe(struct pipe *p);
+
+static inline struct pair *
+pair_of(const struct kquay_conn *c)
+{
+	return kquay_pool_more(c)->pair;
+}
+
+/* The flow from c. */
+static inline struct flow *
+flow_of(const struct kquay_conn *c)
+{
+	struct pair *p = pair_of(c);
+
+	return &p->flow[p->end[1] == c];
+}
+
+static inline struct kquay_conn *
+mate_of(const struct kquay_conn *c)
+{
+	const struct pair *p = pair_of(c);
+
+	return p->end[p->end[0] == c];
+}
+
+/* Whether something that c has received is still to be sent. */
+static inline int
+held(const struct kquay_conn *c)
+{
+	return (mate_of(c)->flags & C_QUEUED) || flow_of(c)->held != 0;
+}
+
+int
+kquay_splice(struct kquay_conn *a, struct kquay_conn *b)
+{
+	struct kquay_conn *const end[2] = { a, b };
+	struct kquay *q = kquay_pool_loop(a);
+	struct pair *p;
+	int i;
+
+	if (a == b || kquay_pool_loop(b) != q) {
+		errno = EINVAL;
+		return -1;
+	}
+	for (i = 0; i < 2; i++)
+		if (end[i]->state != CONN_OPEN && end[i]->state != CONN_HALF) {
+			errno =
+			    end[i]->state == CONN_SPLICE ? EALREADY : ENOTCONN;
+			return -1;
+		}
+	p = calloc(1, sizeof(*p));
+	if (p == NULL)
+		return -1;
+	p->copies = ((a->flags & b->flags & C_SOCKET) == 0) ||
+	    ((a->flags | b->flags) & C_TLS) ||
+	    ((q->sys.read != NULL || q->sys.write != NULL) &&
+		q->sys.splice == NULL);
+	if (q->corked == a || q->corked == b)
+		kquay_output_uncork(q);
+	if (a->state == CONN_DEAD || b->state == CONN_DEAD) {
+		free(p);
+		errno = ENOTCONN;
+		return -1;
+	}
+	for (i = 0; i < 2; i++) {
+		p->end[i] = end[i];
+		end[i]->state = CONN_SPLICE;
+		end[i]->flags &= ~C_CHOKED;
+		kquay_pool_more(end[i])->pair = p;
+		kquay_conn_ready(end[i]);
+	}
+	return 0;
+}
+
+/* The loop has come to c: what was kept of its input goes first. */
+void
+kquay_splice_begin(struct kquay_conn *c)
+{
+	const struct kept *in = kquay_pool_more(c)->in;
+
+	if ((c->flags & C_KEPT) && send_on(mate_of(c), in->data, in->len) == -1)
+		return;
+	kquay_input_drop(c);
+	if (c->flags & C_EOF)
+		at_end(c);
+	else
+		kquay_conn_interest(c);
+}
+
+/* Whether c is to be read from. */
+int
+kquay_splice_reading(const struct kquay_conn *c)
+{
+	return !(c->flags & C_PAUSED) && !held(c);
+}
+
+/* Whether something for c is in a pipe. */
+int
+kquay_splice_writing(const struct kquay_conn *c)
+{
+	return flow_of(mate_of(c))->held != 0;
+}
+
+/* c has input, or its end. */
+void
+kquay_splice_read(struct kquay_conn *c, const struct kevent *ev)
+{
+	const struct flow *f = flow_of(c);
+
+	if (held(c))
+		kquay_conn_interest(c);
+	else if (!f->bulk || move(c) == -1)
+		copy(c, ev);
+}
+
+/* c takes output again. */
+void
+kquay_splice_write(struct kquay_conn *c)
+{
+	struct kquay_conn *from = mate_of(c);
+	struct flow *f = flow_of(from);
+
+	kquay_output_flush(c);
+	if (c->state != CONN_SPLICE)
+		return;
+	if (!(c->flags & C_QUEUED) && f->held != 0) {
+		if (push(f, c) == -1)
+			return;
+		if (f->held == 0)
+			give_pipe(kquay_pool_loop(c), f);
+	}
+	if (!(from->flags & C_EOF))
+		kquay_conn_interest(from);
+	else if (!held(from))
+		at_end(from);
+	kquay_conn_interest(c);
+}
+
+/* -- a flow ---------------------------------------------------------------- */
+
+/* Receive and send as much as the loop's buffer holds. */
+static void
+copy(struct kquay_conn *c, const struct kevent *ev)
+{
+	struct kquay_conn *to = mate_of(c);
+	struct kquay *q = kquay_pool_loop(c);
+	struct flow *f = flow_of(c);
+	ssize_t n;
+
+	n = kquay_input_receive(c, q->inbuf);
+	if (n == -1) {
+		failed(c, errno, ev);
+		return;
+	}
+	if (c->state != CONN_SPLICE ||
+	    (n > 0 && send_on(to, q->inbuf, (size_t)n) == -1))
+		return;
+	if (!pair_of(c)->copies)
+		judge(f, n >= BULK_MIN);
+	if (c->flags & C_EOF)
+		at_end(c);
+	else if (to->flags & C_QUEUED)
+		kquay_conn_interest(c);
+}
+
+/*
+ * The same by a pipe.  -1 if there is none, or the kernel does not splice
+ * these two, and nothing was moved.
+ */
+static int
+move(struct kquay_conn *c)
+{
+	struct kquay_conn *to = mate_of(c);
+	struct kquay *q = kquay_pool_loop(c);
+	struct flow *f = flow_of(c);
+	int turn, err = EAGAIN;
+	ssize_t n = 0;
+
+	f->pipe = take_pipe(q);
+	if (f->pipe == NULL) {
+		f->bulk = 0;
+		return -1;
+	}
+	for (turn = 0; turn < BULK_TURNS; turn++) {
+		n = splice_fd(q, c->fd, f->pipe->in, f->pipe->size);
+		if (n == -1)
+			err = errno;
+		if (n <= 0)
+			break;
+		f->held += (size_t)n;
+		q->stat.in += (uint64_t)n;
+		c->active = q->tick;
+		c->flags &= ~C_FRESH;
+		if (push(f, to) == -1)
+			return 0;
+		judge(f, n < BULK_SHORT);
+		if (f->held != 0 || n < READSIZE)
+			break;
+	}
+	if (f->held == 0)
+		give_pipe(q, f);
+	if (n == -1 && err == EINVAL) {
+		f->bulk = 0;
+		pair_of(c)->copies = 1;
+		return -1;
+	}
+	if (n == 0) {
+		c->flags |= C_EOF;
+		at_end(c);
+	} else if (n == -1)
+		failed(c, err, NULL);
+	else if (f->held != 0) {
+		kquay_conn_interest(c);
+		kquay_conn_interest(to);
+	}
+	return 0;
+}
+
+/* Send what is in the pipe, as far as to takes it.  -1: the pair has ended. */
+static int
+push(struct flow *f, struct kquay_conn *to)
+{
+	struct kquay *q = kquay_pool_loop(to);
+	ssize_t n;
+
+	while (f->held != 0) {
+		n = splice_fd(q, f->pipe->out, to->fd, f->held);
+		if (n > 0) {
+			f->held -= (size_t)n;
+			q->stat.out += (uint64_t)n;
+			to->active = q->tick;
+			to->flags |= C_SENT;
+			continue;
+		}
+		if (n == -1 && errno != EAGAIN && errno != ENOBUFS &&
+		    errno != ENOMEM) {
+			kquay_conn_end(to, KQUAY_ERROR, errno);
+			return -1;
+		}
+		if (n == -1 && errno != EAGAIN)
+			kquay_conn_starve(to);
+		break;
+	}
+	return 0;
+}
+
+/* Send, or queue whatever the limits.  -1: the pair has ended. */
+static int
+send_on(struct kquay_conn *to, const char *data, size_t len)
+{
+	return to->flags & C_TLS ? kquay_tls_send(to, data, len) :
+				   kquay_output_raw(to, data, len);
+}
+
+static ssize_t
+splice_fd(struct kquay *q, int from, int to, size_t len)
+{
+	ssize_t n;
+
+	do {
+		if (q->sys.splice != NULL)
+			n = q->sys.splice(from, to, len);
+		else
+			n = kquay_os_splice(from, to, len);
+	} while (n == -1 && errno == EINTR);
+	return n;
+}
+
+/* A read that says that the flow is of the other kind, or not. */
+static void
+judge(struct flow *f, int other)
+{
+	f->streak = other ? (uint8_t)(f->streak + 1) : 0;
+	if (f->streak < BULK_AFTER)
+		return;
+	f->streak = 0;
+	f->bulk = !f->bulk;
+}
+
+static void
+failed(struct kquay_conn *c, int err, const struct kevent *ev)
+{
+	if (err == EAGAIN)
+		return;
+	if (err == ENOBUFS || err == ENOMEM)
+		kquay_conn_starve(c);
+	else if (err == EIO && !(c->flags & C_SOCKET) && ev != NULL &&
+	    (ev->flags & EV_EOF)) {
+		/* So ends a terminal's master side on Linux. */
+		c->flags |= C_EOF;
+		at_end(c);
+	} else
+		kquay_conn_end(c, KQUAY_ERROR, err);
+}
+
+/*
+ * c's peer sends no more.  Once all before that is sent the other is told;
+ * what is no socket can only be told by a close.
+ */
+static void
+at_end(struct kquay_conn *c)
+{
+	struct kquay_conn *to = mate_of(c);
+	struct flow *f = flow_of(c);
+
+	if ((c->flags & C_TLS) && kquay_tls_broken(c) != 0) {
+		kquay_conn_end(c, KQUAY_ERROR, kquay_tls_broken(c));
+		return;
+	}
+	if (held(c) || f->done) {
+		kquay_conn_interest(c);
+		return;
+	}
+	f->done = 1;
+	if (!flow_of(to)->done && (to->flags & C_SOCKET)) {
+		if (to->flags & C_TLS)
+			kquay_tls_shutdown(to);
+		else
+			(void)shutdown(to->fd, SHUT_WR);
+		kquay_conn_interest(c);
+		return;
+	}
+	part(c);
+	kquay_conn_hangup(c, KQUAY_EOF);
+	kquay_conn_hangup(to, KQUAY_EOF);
+}
+
+/* -- the end of a pair ----------------------------------------------------- */
+
+/* c is about to be closed, in order: so is its mate, after what it is owed. */
+void
+kquay_splice_hangup(struct kquay_conn *c, enum kquay_why why)
+{
+	struct kquay_conn *mate = part(c);
+
+	kquay_conn_hangup(mate, why == KQUAY_SHUTDOWN ? why : KQUAY_DONE);
+}
+
+/*
+ * c has ended, at once.  A connection that broke, or was aborted, breaks the
+ * other, too; limits end it in order.
+ */
+void
+kquay_splice_broken(struct kquay_conn *c, enum kquay_why why)
+{
+	struct kquay_conn *mate = part(c);
+
+	if (why == KQUAY_IDLE) {
+		kquay_conn_hangup(mate, KQUAY_DONE);
+		return;
+	}
+	mate->flags |= C_RESET;
+	kquay_conn_end(mate, why == KQUAY_SHUTDOWN ? why : KQUAY_DONE, 0);
+}
+
+/* Both are ordinary connections again, and have in their queues what was in
+   pipes.  The other one. */
+static struct kquay_conn *
+part(struct kquay_conn *c)
+{
+	struct kquay_conn *mate = mate_of(c), *end;
+	struct pair *p = pair_of(c);
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		end = p->end[i];
+		if (end->state == CONN_SPLICE)
+			end->state = CONN_OPEN;
+		kquay_pool_more(end)->pair = NULL;
+	}
+	for (i = 0; i < 2; i++)
+		drain(&p->flow[i], p->end[!i]);
+	free(p);
+	return mate;
+}
+
+/* Move what is in the pipe to the queue. */
+static void
+drain(struct flow *f, struct kquay_conn *to)
+{
+	char buf[16 * 1024];
+	ssize_t n;
+
+	if (f->pipe == NULL)
+		return;
+	while (f->held != 0 && to->state != CONN_DEAD) {
+		n = read(f->pipe->out, buf,
+		    f->held < sizeof(buf) ? f->held : sizeof(buf));
+		if (n <= 0)
+			break;
+		f->held -= (size_t)n;
+		(void)kquay_output_raw(to, buf, (size_t)n);
+	}
+	give_pipe(kquay_pool_loop(to), f);
+}
+
+/* -- pipes ----------------------------------------------------------------- */
+
+/*
+ * Whether splice(2) may be used at all: into a connection that broke it
+ * raises SIGPIPE, which must not end the process.
+ */
+static int
+piping(const struct kquay *q)
+{
+	struct sigaction sa;
+
+	return q->sys.splice != NULL ||
+	    (sigaction(SIGPIPE, NULL, &sa) == 0 &&
+		((sa.sa_flags & SA_SIGINFO) || sa.sa_handler != SIG_DFL));
+}
+
+/* An empty pipe, or NULL. */
+static struct pipe *
+take_pipe(struct kquay *q)
+{
+	struct pipe *p = SLIST_FIRST(&q->pipes);
+	int fd[2];
+
+	if (p != NULL) {
+		SLIST_REMOVE_HEAD(&q->pipes, next);
+		q->npipes--;
+		return p;
+	}
+	if (!piping(q))
+		return NULL;
+	p = malloc(sizeof(*p));
+	if (p == NULL)
+		return NULL;
+	p->size = PIPESIZE;
+	if (kquay_os_pipe(fd, &p->size) == -1) {
+		free(p);
+		return NULL;
+	}
+	p->out = fd[0];
+	p->in = fd[1];
+	return p;
+}
+
+/* The flow's pipe goes back.  One that is not empty is of no use any more. */
+static void
+give_pipe(struct kquay *q, struct flow *f)
+{
+	struct pipe *p = f->pipe;
+
+	f->pipe = NULL;
+	if (p == NULL)
+		return;
+	if (f->held != 0 || q->npipes == PIPES_KEPT) {
+		close_pipe(p);
+		f->held = 0;
+		return;
+	}
+	SLIST_INSERT_HEAD(&q->pipes, p, next);
+	q->npipes++;
+}
+
+static void
+close_pipe(struct pipe *p)
+{
+	close(p->out);
+	close(p->in);
+	free(p);
+}
+
+void
+kquay_splice_fini(struct kquay *q)
+{
+	struct pipe *p;
+
+	while ((p = SLIST_FIRST(&q->pipes)) != NULL) {
+		SLIST_REMOVE_HEAD(&q->pipes, next);
+		close_pipe(p);
+	}
+}
