@@ -224,34 +224,11 @@ take_round(struct turn *t, const struct epoll_event *e, int n)
 	return more;
 }
 
-int
-collect_fill(struct kevent *events, int n)
-{
-	struct kevent *ev = events, *to = ev;
-	int64_t hint;
-	int i;
-
-	for (i = 0; i < n; i++, ev++) {
-		hint = ev->data;
-		if ((ev->filter == EVFILT_READ || ev->filter == EVFILT_WRITE) &&
-		    (hint & HINT_MARK) != 0) {
-			if (!source_data(ev, (enum fdtype)(hint >> 32 & 0xff),
-				(uint32_t)hint) &&
-			    (hint & HINT_FORCED) == 0)
-				continue;
-		}
-		if (to != ev)
-			*to = *ev;
-		to++;
-	}
-	return (int)(to - events);
-}
-
 static void
 fill(struct turn *t)
 {
 	if (t->t_fill)
-		t->t_stored = collect_fill(t->t_events, t->t_stored);
+		t->t_stored = source_fill(t->t_events, t->t_stored);
 }
 
 /*

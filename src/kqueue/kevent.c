@@ -194,7 +194,7 @@ wait_plain(struct kqueue *q, uint32_t life, struct kevent *events, int nevents,
 			*stored = n;
 			if (!fill)
 				return 0;
-			*stored = collect_fill(events, n);
+			*stored = source_fill(events, n);
 			if (*stored != 0 || timeout != NULL)
 				return 0;
 			n = 0;

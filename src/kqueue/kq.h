@@ -685,11 +685,11 @@ enum verdict {
 enum verdict source_verdict(int fd, struct fdnote *, int which, uint32_t mask);
 
 /*
- * Fill in data and fflags of an event that is about to be returned, with the
- * lock not held; mask is the kernel's.  False: there is nothing to read after
- * all, somebody else was faster.
+ * Fill in data and fflags of n events that are about to be returned, with the
+ * lock not held.  Those that have nothing to report after all go: somebody else
+ * was faster.  Returns how many are left.
  */
-bool source_data(struct kevent *, enum fdtype, uint32_t mask);
+int source_fill(struct kevent *, int n);
 
 int64_t source_file(int fd); /* size - offset */
 /* What is wrong with it, as far as can be told without taking the error. */

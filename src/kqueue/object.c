@@ -11,9 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "huge.h"
 #include "kq.h"
 
 #define OBJSLAB 256
+#define CHUNK 128 /* slabs that are allocated at once when there are as many   \
+	           */
 #define MINHASH 64
 
 static const struct {
@@ -198,33 +201,55 @@ take_free(struct kqueue *q, const struct object *o)
 		q->q_freeobject = o->o_next;
 }
 
-/* One more slab, its objects on the free list. */
+/* Room in q_slabs for as many more, which is a power of two. */
+static int
+slabs_grow(struct kqueue *q, uint32_t more)
+{
+	struct object **slabs;
+
+	if ((q->q_nslabs & (q->q_nslabs - 1)) != 0)
+		return 0;
+	slabs = realloc(q->q_slabs,
+	    (q->q_nslabs + (size_t)(q->q_nslabs == 0 ? more : q->q_nslabs)) *
+		sizeof(*slabs));
+	if (slabs == NULL)
+		return ENOMEM;
+	q->q_slabs = slabs;
+	return 0;
+}
+
+/* One more slab, or a chunk of them, their objects on the free list. */
 static int
 slab_new(struct kqueue *q)
 {
-	struct object *slab, **slabs;
-	uint32_t i;
+	uint32_t n = q->q_nslabs < CHUNK ? 1 : CHUNK, first, i;
+	struct object *o;
+	size_t bytes = n * OBJSLAB * sizeof(*o);
 
-	slabs = q->q_slabs;
-	if ((q->q_nslabs & (q->q_nslabs - 1)) == 0) {
-		slabs = realloc(slabs,
-		    (q->q_nslabs == 0 ? 1 : 2 * (size_t)q->q_nslabs) *
-			sizeof(*slabs));
-		if (slabs == NULL)
-			return ENOMEM;
-		q->q_slabs = slabs;
-	}
-	slab = aligned_alloc(sizeof(*slab), OBJSLAB * sizeof(*slab));
-	if (slab == NULL)
+	if (slabs_grow(q, n) != 0 || (o = huge_alloc(bytes)) == NULL)
 		return ENOMEM;
-	memset(slab, 0, OBJSLAB * sizeof(*slab));
-	slabs[q->q_nslabs++] = slab;
-	q->q_nobjects += OBJSLAB;
-	for (i = OBJSLAB; i-- > 0;) {
-		slab[i].o_index = q->q_nobjects - OBJSLAB + i;
-		put_free(q, &slab[i]);
+	memset(o, 0, bytes);
+	for (i = 0; i < n; i++)
+		q->q_slabs[q->q_nslabs++] = o + (size_t)i * OBJSLAB;
+	first = q->q_nobjects;
+	q->q_nobjects += n * OBJSLAB;
+	for (i = n * OBJSLAB; i-- > 0;) {
+		o[i].o_index = first + i;
+		put_free(q, &o[i]);
 	}
 	return 0;
+}
+
+static void
+slabs_free(struct kqueue *q)
+{
+	uint32_t i;
+
+	for (i = 0; i < q->q_nslabs; i++)
+		if (i < CHUNK || i % CHUNK == 0)
+			free(q->q_slabs[i]);
+	free(q->q_slabs);
+	q->q_slabs = NULL;
 }
 
 /* A free one: at home if that can be, else whichever was freed last. */
@@ -300,11 +325,8 @@ object_free_all(struct kqueue *q)
 		}
 	}
 	timer_close(q);
-	for (i = 0; i < q->q_nslabs; i++)
-		free(q->q_slabs[i]);
-	free(q->q_slabs);
+	slabs_free(q);
 	free(q->q_hash);
-	q->q_slabs = NULL;
 	q->q_hash = NULL;
 	q->q_nslabs = q->q_nobjects = q->q_hashsize = q->q_hashed = 0;
 	q->q_freeobject = NO_OBJECT;

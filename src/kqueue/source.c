@@ -3,7 +3,7 @@
  *
  * Two questions are answered here, apart: is there something to report
  * (source_verdict(), queue locked, mostly a look at epoll's mask) and how much
- * (source_data(), not locked, a system call or two).  Neither consumes
+ * (source_fill(), not locked, a system call or two).  Neither consumes
  * anything: no byte, and not the socket's error, for which Linux has no way to
  * look without taking.
  */
@@ -29,8 +29,8 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "kq.h"
 #include "ktime.h"
+#include "turn.h"
 
 /* -- system calls ---------------------------------------------------------- */
 
@@ -615,8 +615,8 @@ write_data(struct kevent *ev, enum fdtype type, uint32_t mask)
 		ev->fflags = source_error(fd, type);
 }
 
-bool
-source_data(struct kevent *ev, enum fdtype type, uint32_t mask)
+static bool
+fill(struct kevent *ev, enum fdtype type, uint32_t mask)
 {
 	if (ev->fflags & NOTE_NODATA) {
 		ev->fflags = 0;
@@ -627,4 +627,26 @@ source_data(struct kevent *ev, enum fdtype type, uint32_t mask)
 		return read_data(ev, type, mask);
 	write_data(ev, type, mask);
 	return true;
+}
+
+int
+source_fill(struct kevent *events, int n)
+{
+	struct kevent *ev = events, *to = ev;
+	int64_t hint;
+	int i;
+
+	for (i = 0; i < n; i++, ev++) {
+		hint = ev->data;
+		if ((ev->filter == EVFILT_READ || ev->filter == EVFILT_WRITE) &&
+		    (hint & HINT_MARK) != 0 &&
+		    !fill(ev, (enum fdtype)(hint >> 32 & 0xff),
+			(uint32_t)hint) &&
+		    (hint & HINT_FORCED) == 0)
+			continue;
+		if (to != ev)
+			*to = *ev;
+		to++;
+	}
+	return (int)(to - events);
 }

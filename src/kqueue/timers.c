@@ -9,14 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "huge.h"
 #include "timers.h"
 
-#define LINE 64    /* bytes of a cache line */
 #define PER_LINE 4 /* entries, and children of one */
 #define LEAD 3     /* unused entries before t_heap[0] */
 #define MAX_HELD (1u << 28)
 
-_Static_assert(sizeof(struct deadline) * PER_LINE == LINE,
+_Static_assert(sizeof(struct deadline) * PER_LINE == CACHE_LINE,
     "children fill a cache line");
 
 static int grow_heap(struct timers *);
@@ -125,7 +125,7 @@ grow_heap(struct timers *t)
 		return ENOMEM;
 	/* With the lead, a whole number of lines. */
 	size = t->t_size == 0 ? 4 * PER_LINE - LEAD : 2 * t->t_size + LEAD;
-	heap = aligned_alloc(LINE, ((size_t)size + LEAD) * sizeof(*heap));
+	heap = huge_alloc(((size_t)size + LEAD) * sizeof(*heap));
 	if (heap == NULL)
 		return ENOMEM;
 	heap += LEAD;
@@ -149,12 +149,15 @@ grow_slots(struct timers *t, uint32_t index)
 		size *= 2;
 	if (size > UINT32_MAX)
 		return ENOMEM;
-	slots = realloc(t->t_slots, size * sizeof(*slots));
+	slots = huge_alloc(size * sizeof(*slots));
 	if (slots == NULL)
 		return ENOMEM;
 	/* All bits set is TIMER_NEVER. */
 	memset(slots + t->t_indexes, 0xff,
 	    (size - t->t_indexes) * sizeof(*slots));
+	if (t->t_slots != NULL)
+		memcpy(slots, t->t_slots, t->t_indexes * sizeof(*slots));
+	free(t->t_slots);
 	t->t_slots = slots;
 	t->t_indexes = (uint32_t)size;
 	return 0;

@@ -132,12 +132,6 @@ int collect(struct kqueue *, uint32_t life, struct kevent *events, int nevents,
     const struct timespec *timeout, bool cancel, const struct begun *,
     int *stored);
 
-/*
- * Fill in what n events have to say, the lock not being held.  Those that have
- * nothing after all go: another thread was faster.  Returns how many are left.
- */
-int collect_fill(struct kevent *, int n);
-
 /* -- take.c: both with the lock held ----------------------------------------
  */
 

@@ -103,20 +103,21 @@ has_entry(uint64_t at, uint32_t index)
 static void
 check_shape(void)
 {
+	const struct timer_slot *s;
 	uint32_t i, count = 0;
 
 	for (i = 0; i < OWNERS && i < heap.t_indexes; i++) {
-		ck_assert_uint_eq(heap.t_slots[i].s_at, model[i]);
-		ck_assert_int_eq(timers_has(&heap, i), model[i] != TIMER_NEVER);
-		ck_assert_uint_le(heap.t_slots[i].s_entry, model[i]);
-		if (heap.t_slots[i].s_entry != TIMER_NEVER)
-			ck_assert(has_entry(heap.t_slots[i].s_entry, i));
+		s = &heap.t_slots[i];
+		if (s->s_at != model[i] || s->s_entry > model[i] ||
+		    timers_has(&heap, i) != (model[i] != TIMER_NEVER) ||
+		    (s->s_entry != TIMER_NEVER && !has_entry(s->s_entry, i)))
+			ck_abort_msg("the slot of %u is wrong", i);
 		count += model[i] != TIMER_NEVER;
 	}
 	ck_assert_uint_eq(count, heap.t_count);
 	for (i = 1; i < heap.t_entries; i++)
-		ck_assert_uint_le(heap.t_heap[(i - 1) / 4].d_at,
-		    heap.t_heap[i].d_at);
+		if (heap.t_heap[(i - 1) / 4].d_at > heap.t_heap[i].d_at)
+			ck_abort_msg("entry %u is before its parent", i);
 	ck_assert_uint_le(heap.t_entries, heap.t_size);
 	ck_assert_uint_le(2 * heap.t_held, heap.t_size);
 	ck_assert_uint_eq(timers_first(&heap), model_first());
