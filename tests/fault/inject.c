@@ -324,6 +324,15 @@ __wrap_inotify_init1(int flags)
 #define PIDFDS 0xff /* the kind of request; PIDFD_GET_INFO is of Linux 6.13 */
 
 /* What is asked of a socket or pipe is known of any, or refused by itself. */
+static bool
+ioctl_fails(unsigned long request)
+{
+	if (_IOC_TYPE(request) != PIDFDS)
+		return false;
+	errno = ENOTTY;
+	return inject_old_pidfds || fails("ioctl", WAYS(ENOTTY));
+}
+
 int
 __wrap_ioctl(int fd, unsigned long request, ...)
 {
@@ -333,13 +342,7 @@ __wrap_ioctl(int fd, unsigned long request, ...)
 	va_start(ap, request);
 	arg = va_arg(ap, void *);
 	va_end(ap);
-	if (_IOC_TYPE(request) == PIDFDS && inject_old_pidfds) {
-		errno = ENOTTY;
-		return -1;
-	}
-	return _IOC_TYPE(request) == PIDFDS && fails("ioctl", WAYS(ENOTTY)) ?
-	    -1 :
-	    __real_ioctl(fd, request, arg);
+	return ioctl_fails(request) ? -1 : __real_ioctl(fd, request, arg);
 }
 
 ssize_t
@@ -432,6 +435,8 @@ numbered_fails(long number, const long a[6])
 	if (number == SYS_fcntl)
 		return (a[1] == F_DUPFD || a[1] == F_DUPFD_CLOEXEC) &&
 		    fails("F_DUPFD", WAYS(EMFILE, ENOMEM));
+	if (number == SYS_ioctl)
+		return ioctl_fails((unsigned long)a[1]);
 	for (i = 0; i < sizeof(numbered) / sizeof(numbered[0]); i++)
 		if (numbered[i].number == number)
 			break;
@@ -464,7 +469,7 @@ __wrap_syscall(long number, ...)
 	for (i = 0; i < 6; i++)
 		a[i] = va_arg(ap, long);
 	va_end(ap);
-	if (armed && numbered_fails(number, a))
+	if ((armed || number == SYS_ioctl) && numbered_fails(number, a))
 		return -1;
 	return __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
