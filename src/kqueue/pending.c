@@ -28,6 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "entry.h"
 #include "kq.h"
 #include "ktime.h"
 #include "process.h"
@@ -90,14 +91,6 @@ blocked_by(int dir, const char *tid, uint64_t *set)
 	*set = strtoull(line + 8, NULL, 16);
 	return 0;
 }
-
-struct entry {
-	uint64_t d_ino;
-	int64_t d_off;
-	uint16_t d_reclen;
-	uint8_t d_type;
-	char d_name[];
-};
 
 struct survey {
 	uint64_t blocked; /* by all that were asked */

@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 HARMLESS = """
-    memcpy memset snprintf strchr strchrnul strcmp strlen strnlen strrchr strstr
+    memcpy memmove memset snprintf __isoc99_sscanf __isoc23_sscanf strchr strchrnul strcmp strlen strnlen strrchr strstr
     strtol strtoull getenv environ fileno dirfd
     sigaddset sigdelset sigemptyset sigfillset sigismember
     __libc_current_sigrtmin __errno_location __libc_single_threaded

@@ -2,7 +2,9 @@
  * What a process may meet or do that is none of its business as usual: no
  * descriptor left, a child that libc does not know of.
  */
+#include <sys/epoll.h>
 #include <sys/event.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -76,6 +78,88 @@ START_TEST(a_failed_add_leaves_the_other_filter)
 	ck_assert_int_eq(change(fds[0], EVFILT_READ, EV_ADD | EV_CLEAR), 0);
 }
 END_TEST
+
+/* -- closed behind the library's back ----------------------------------------
+ */
+
+/*
+ * A copy keeps a closed file open, and it has something to read, for ever: the
+ * queue's epoll is replaced.
+ */
+static void
+lose_one(void)
+{
+	struct kevent ev;
+	int copy, p[2];
+
+	ck_assert_int_eq(change(fds[0], EVFILT_READ, EV_ADD), 0);
+	ck_assert_int_ne(copy = dup(fds[0]), -1);
+	ck_assert_int_eq(syscall(SYS_close, fds[0]), 0);
+	ck_assert_int_eq(pipe(p), 0);
+	ck_assert_int_eq(p[0], fds[0]);
+	ck_assert_int_eq(change(p[0], EVFILT_READ, EV_DELETE), 0);
+	ck_assert_int_eq(change(p[0], EVFILT_READ, EV_ADD), 0);
+	ck_assert_int_eq(write(fds[1], "x", 1), 1);
+	ck_assert_int_eq(next(&ev, 0), 0);
+	ck_assert_int_eq(next(&ev, 0), 0);
+}
+
+static void
+trigger(void)
+{
+	struct kevent ev;
+
+	EV_SET(&ev, 1, EVFILT_USER, EV_ADD, NOTE_TRIGGER, 0, NULL);
+	ck_assert_int_eq(kevent(kq, &ev, 1, NULL, 0, NULL), 0);
+}
+
+/* Level, edge, once: who watches the queue goes on to. */
+START_TEST(watched_by_a_queue)
+{
+	static const unsigned short modes[] = { 0, EV_CLEAR, EV_DISPATCH };
+	const struct timespec none = { 0 }, long_time = { .tv_sec = 20 };
+	int outer = kqueue(), copy = dup(kq);
+	struct kevent ev;
+
+	EV_SET(&ev, copy, EVFILT_READ, EV_ADD | modes[_i], 0, 0, &outer);
+	ck_assert_int_eq(kevent(outer, &ev, 1, NULL, 0, NULL), 0);
+	lose_one();
+	kevent(outer, NULL, 0, &ev, 1, &none);
+	ck_assert_int_eq(next(&ev, 0), 0);
+	EV_SET(&ev, copy, EVFILT_READ, EV_ENABLE, 0, 0, &outer);
+	ck_assert_int_eq(kevent(outer, &ev, 1, NULL, 0, NULL), 0);
+	ck_assert_int_eq(kevent(outer, NULL, 0, &ev, 1, &none), 0);
+	trigger();
+	ck_assert_int_eq(kevent(outer, NULL, 0, &ev, 1, &long_time), 1);
+	ck_assert_uint_eq(ev.ident, (uintptr_t)copy);
+	ck_assert_ptr_eq(ev.udata, &outer);
+}
+END_TEST
+
+START_TEST(watched_by_an_epoll)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET,
+		.data.u64 = 0x123456789abcdef };
+	int outer = epoll_create1(0), i;
+
+	/* Among many: its line is not in the first piece of the file. */
+	for (i = 0; i < 100; i++)
+		ck_assert_int_eq(epoll_ctl(outer, EPOLL_CTL_ADD,
+				     eventfd(0, EFD_NONBLOCK), &ev),
+		    0);
+	ck_assert_int_eq(epoll_ctl(outer, EPOLL_CTL_ADD, kq, &ev), 0);
+	lose_one();
+	while (epoll_wait(outer, &ev, 1, 0) == 1)
+		continue;
+	trigger();
+	ev.data.u64 = 0;
+	ck_assert_int_eq(epoll_wait(outer, &ev, 1, 20000), 1);
+	ck_assert_uint_eq(ev.data.u64, 0x123456789abcdef);
+}
+END_TEST
+
+/* -- a child that libc does not know of ---------------------------------------
+ */
 
 /* How the child of clone() takes a number of its parent's for itself. */
 enum { CLOSE, CLOSE_RANGE, DUP2, WAYS };
@@ -153,6 +237,8 @@ main(void)
 	tcase_add_checked_fixture(tc, setup, NULL);
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, a_failed_add_leaves_the_other_filter);
+	tcase_add_loop_test(tc, watched_by_a_queue, 0, 3);
+	tcase_add_test(tc, watched_by_an_epoll);
 	tcase_add_loop_test(tc, a_raw_child_reuses_numbers, 0, WAYS);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
