@@ -340,19 +340,34 @@ interrupted(struct turn *t)
 	return ignored ? 0 : EINTR;
 }
 
+/* When a wait began by the coarse clock, or later, by less than its tick. */
+static struct timespec
+since_of(const struct begun *begun)
+{
+	struct timespec since, tick;
+
+	if (begun == NULL) {
+		clock_gettime(CLOCK_MONOTONIC, &since);
+		return since;
+	}
+	clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
+	since = begun->b_since;
+	since.tv_nsec += tick.tv_nsec;
+	return since;
+}
+
 /* The end of a wait on the monotonic clock; false: it never ends. */
 static bool
-deadline_of(const struct timespec *timeout, struct timespec *end)
+deadline_of(const struct timespec *timeout, const struct begun *begun,
+    struct timespec *end)
 {
 	if (timeout == NULL || timeout->tv_sec >= INT_MAX)
 		return false;
-	clock_gettime(CLOCK_MONOTONIC, end);
+	*end = since_of(begun);
 	end->tv_sec += timeout->tv_sec;
 	end->tv_nsec += timeout->tv_nsec;
-	if (end->tv_nsec >= 1000000000) {
-		end->tv_sec++;
+	for (; end->tv_nsec >= 1000000000; end->tv_sec++)
 		end->tv_nsec -= 1000000000;
-	}
 	return true;
 }
 
@@ -384,13 +399,13 @@ collect(struct kqueue *q, uint32_t life, struct kevent *events, int nevents,
 	bool poll_only =
 	    timeout != NULL && (timeout->tv_sec | timeout->tv_nsec) == 0;
 	bool ends = !poll_only && timeout != NULL;
-	struct timespec end, left;
+	struct timespec end = { .tv_sec = 0 }, left;
 	const struct timespec *wait = timeout;
 	int error;
 
 	if (queue_signals(q) != 0)
 		signal_wait_begin();
-	if (ends && !(ends = deadline_of(timeout, &end)))
+	if (ends && !(ends = deadline_of(timeout, begun, &end)))
 		wait = NULL;
 	for (;;) {
 		error = begun != NULL ? turn_begun(&t, begun) :

@@ -5,6 +5,7 @@
  * has left an entry in events[], the wait.
  */
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stddef.h>
 
@@ -166,21 +167,40 @@ change_one(int kq, const struct kevent *change)
 	return -1;
 }
 
+/* A limit of time that epoll_wait() takes: none, or whole milliseconds. */
+static inline bool
+limit_of(const struct timespec *timeout, int *ms)
+{
+	*ms = -1;
+	if (timeout == NULL)
+		return true;
+	if (timeout->tv_sec >= INT_MAX / 1000 ||
+	    timeout->tv_nsec % 1000000 != 0)
+		return false;
+	*ms = (int)timeout->tv_sec * 1000 + (int)(timeout->tv_nsec / 1000000);
+	return true;
+}
+
 /*
- * What a wait mostly is: for one thread, without a limit of time, with nothing
- * in the FIFO, and all that comes is plain.  All of it is in one function, as
- * after a system call the processor has forgotten where calls return to.
+ * What a wait mostly is: for one thread, with nothing in the FIFO, and all that
+ * comes is plain.  All of it is in one function, as after a system call the
+ * processor has forgotten where calls return to.  If it has to go on, the clock
+ * that costs a tenth is good enough: the wait ends late by a tick, not early.
  */
 static inline __attribute__((always_inline)) int
 wait_plain(struct kqueue *q, uint32_t life, struct kevent *events, int nevents,
-    const struct timespec *timeout, int *stored)
+    const struct timespec *timeout, int ms, int *stored)
 {
 	struct epoll_event buf[BATCH];
+	struct begun b;
 	int max = nevents < BATCH ? nevents : BATCH, n, i = 0, error;
 	bool fill = false;
 	uint16_t number = 0;
 
-	n = epoll_wait(q->q_epoll, buf, max, timeout == NULL ? -1 : 0);
+	if (ms > 0)
+		clock_gettime(CLOCK_MONOTONIC_COARSE, &b.b_since);
+	if ((n = epoll_wait(q->q_epoll, buf, max, ms)) == 0)
+		return 0;
 	if (n > 0) {
 		if ((error = queue_lock(q, life)) != 0)
 			return error;
@@ -191,26 +211,19 @@ wait_plain(struct kqueue *q, uint32_t life, struct kevent *events, int nevents,
 		if (i == n && (n < max || n == nevents)) {
 			turn_ends(q, n == nevents, false);
 			queue_unlock(q);
-			*stored = n;
-			if (!fill)
+			*stored = fill ? source_fill(events, n) : n;
+			if (*stored != 0 || ms == 0)
 				return 0;
-			*stored = source_fill(events, n);
-			if (*stored != 0 || timeout != NULL)
-				return 0;
-			n = 0;
+			n = number = 0;
 		}
 	}
-	if (n == 0 && timeout != NULL)
-		return 0;
-	return collect(q, life, events, nevents, timeout, true,
-	    n == 0 ? NULL :
-		     &(struct begun){ .b_buf = buf,
-			 .b_max = max,
-			 .b_n = n,
-			 .b_taken = i,
-			 .b_number = number,
-			 .b_fill = fill },
-	    stored);
+	b.b_buf = buf;
+	b.b_max = max;
+	b.b_n = n;
+	b.b_taken = i;
+	b.b_number = number;
+	b.b_fill = fill;
+	return collect(q, life, events, nevents, timeout, true, &b, stored);
 }
 
 static __attribute__((noinline)) int
@@ -220,7 +233,7 @@ whole_call(int kq, const struct kevent *changes, int nchanges,
 	struct kqueue *q;
 	uint32_t life = 0;
 	bool full = false;
-	int error, stored = 0;
+	int error, ms, stored = 0;
 
 	if ((q = kqueue_find(kq, &life)) == NULL)
 		return -1;
@@ -235,8 +248,9 @@ whole_call(int kq, const struct kevent *changes, int nchanges,
 	if (stored > 0 || full || nevents == 0)
 		return stored;
 	if (process_single_threaded() && turn_is_fresh(q) && !process_strict &&
-	    (timeout == NULL || (timeout->tv_sec | timeout->tv_nsec) == 0))
-		error = wait_plain(q, life, events, nevents, timeout, &stored);
+	    limit_of(timeout, &ms))
+		error =
+		    wait_plain(q, life, events, nevents, timeout, ms, &stored);
 	else
 		error = collect(q, life, events, nevents, timeout,
 		    nchanges == 0, NULL, &stored);
