@@ -9,6 +9,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import threading
 
 from test_examples import Client, listening, start, until  # noqa: F401 (a fixture)
 
@@ -170,3 +171,61 @@ def test_notes(start, tmp_path):
         lines(a, f"{uid} milk, bread", "4242 mine")
     ends(server)
     assert not os.path.exists(path)
+
+
+def behind(start, listener, *options):
+    """A forwarder to the listener, and a function that calls through it:
+    both ends of the connection."""
+    server = start("forward", *options, "0", "localhost", str(listener.getsockname()[1]))
+
+    def call():
+        client = server.connect()
+        s, _ = listener.accept()
+        s.settimeout(10)
+        return client, s
+
+    return server, call
+
+
+def test_forward(start):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server, call = behind(start, listener)
+        client, s = call()
+        client.send(b"question")
+        assert s.recv(100) == b"question"
+        s.sendall(b"answer")
+        assert client.recv(6) == b"answer"
+        # Much, both ways, and each half closed on its own.
+        text = os.urandom(8 << 20)
+        sender = threading.Thread(target=lambda: (client.send(text), client.s.shutdown(socket.SHUT_WR)))
+        sender.start()
+        got = b"".join(iter(lambda: s.recv(1 << 20), b""))
+        sender.join()
+        assert got == text
+        sender = threading.Thread(target=lambda: (s.sendall(text), s.close()))
+        sender.start()
+        assert client.rest() == text
+        sender.join()
+        ends(server)
+
+
+def test_forward_tells_who_it_is(start):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server, call = behind(start, listener, "-p")
+        client, s = call()
+        client.send(b"x")
+        header = b""
+        while not header.endswith(b"x"):
+            header += s.recv(100)
+        assert header.startswith(b"\r\n\r\n\0\r\nQUIT\n\x21\x11")
+        host, port = client.s.getsockname()
+        assert header[16:20] == socket.inet_aton(host) and header[24:26] == struct.pack(">H", port)
+        s.close()
+        ends(server)
+
+
+def test_forward_to_nobody(start):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server, _ = behind(start, listener)
+    assert server.connect().rest() == b""
+    ends(server)
