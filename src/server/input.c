@@ -2,7 +2,9 @@
  * Input: one recv(2) into the loop's buffer, cut into lines there or passed
  * on as it is.  What is not used is copied to the connection (struct kept),
  * and back in front of the next recv, with how much of it was searched for the
- * end of a line or frame already.
+ * end of a line or frame already.  What is large is passed on where it is
+ * kept, and read into there: a message of some MiB in small packets would
+ * otherwise be copied for each of them.
  *
  * The loop's buffer holds inmax + READSIZE + 1 bytes: a connection that is
  * read from keeps at most inmax, and the last byte is for a NUL.  One that is
@@ -17,8 +19,14 @@
 #include <string.h>
 #include <unistd.h>
 
-static size_t unkeep(const struct kquay_conn *c, size_t *seen);
-static void pass(struct kquay_conn *c, size_t len, size_t seen);
+enum { LARGE = READSIZE };
+
+static char *unkeep(struct kquay_conn *c, size_t room, size_t *kept,
+    size_t *seen);
+static struct kept *grow(struct kquay_conn *c, size_t room);
+static struct kept *take_large(struct kquay_conn *c);
+static void pass(struct kquay_conn *c, struct kept *large, size_t len,
+    size_t seen);
 static size_t pass_lines(struct kquay_conn *c, char *buf, size_t len,
     size_t *seen);
 static size_t pass_raw(struct kquay_conn *c, char *buf, size_t len);
@@ -26,6 +34,8 @@ static void last_line(struct kquay_conn *c, char *buf, size_t len);
 static void at_end(struct kquay_conn *c);
 static void keep(struct kquay_conn *c, const char *buf, size_t len,
     size_t seen);
+static void keep_large(struct kquay_conn *c, struct kept *large, size_t pos,
+    size_t len, size_t seen);
 static void failed(struct kquay_conn *c, int err, const struct kevent *ev);
 
 /*
@@ -36,17 +46,21 @@ int
 kquay_input_read(struct kquay_conn *c, const struct kevent *ev)
 {
 	struct kquay *q = kquay_pool_loop(c);
+	char *buf = q->inbuf;
 	size_t kept = 0, seen = 0;
 	ssize_t n;
 
-	if (c->flags & C_KEPT)
-		kept = unkeep(c, &seen);
-	n = kquay_input_receive(c, q->inbuf + kept);
+	if (c->flags & C_KEPT) {
+		buf = unkeep(c, READSIZE, &kept, &seen);
+		if (buf == NULL)
+			return 0;
+	}
+	n = kquay_input_receive(c, buf + kept);
 	if (n == -1) {
 		failed(c, errno, ev);
 		return 0;
 	}
-	pass(c, kept + (size_t)n, seen);
+	pass(c, take_large(c), kept + (size_t)n, seen);
 	return 1;
 }
 
@@ -65,7 +79,7 @@ kquay_input_begin(struct kquay_conn *c)
 	if (n > 0)
 		c->flags &= ~C_FRESH;
 	if (n > 0 || (c->flags & C_EOF))
-		pass(c, n > 0 ? (size_t)n : 0, 0);
+		pass(c, NULL, n > 0 ? (size_t)n : 0, 0);
 }
 
 /* Pass on what was kept while c was blocked. */
@@ -74,20 +88,77 @@ kquay_input_again(struct kquay_conn *c)
 {
 	size_t kept = 0, seen = 0;
 
-	if (c->flags & C_KEPT)
-		kept = unkeep(c, &seen);
-	pass(c, kept, seen);
+	if ((c->flags & C_KEPT) && unkeep(c, 0, &kept, &seen) == NULL)
+		return;
+	pass(c, take_large(c), kept, seen);
 }
 
-/* Put what was kept, and stays so, at the begin of the loop's buffer. */
-static size_t
-unkeep(const struct kquay_conn *c, size_t *seen)
+/*
+ * Where what was kept, and stays so, can be passed on: at the begin of the
+ * loop's buffer, or where it is.  Behind it is so much room, and one byte.
+ * NULL if there is no memory for that, and c has ended.
+ */
+static char *
+unkeep(struct kquay_conn *c, size_t room, size_t *kept, size_t *seen)
 {
-	const struct kept *in = kquay_pool_more(c)->in;
+	struct kept *in = kquay_pool_more(c)->in;
+	char *buf = kquay_pool_loop(c)->inbuf;
 
-	memcpy(kquay_pool_loop(c)->inbuf, in->data, in->len);
+	*kept = in->len;
 	*seen = in->seen;
-	return in->len;
+	if (in->len < LARGE) {
+		memcpy(buf, in->data, in->len);
+		return buf;
+	}
+	if (in->size <= in->len + room) {
+		in = grow(c, room);
+		if (in == NULL) {
+			kquay_conn_end(c, KQUAY_ERROR, ENOMEM);
+			return NULL;
+		}
+	}
+	return in->data;
+}
+
+/*
+ * Make room behind what is kept; twice as much each time, so that what grows
+ * is copied now and then and not always.  NULL without memory.
+ */
+static struct kept *
+grow(struct kquay_conn *c, size_t room)
+{
+	struct more *more = kquay_pool_more(c);
+	size_t most = (size_t)kquay_pool_loop(c)->conf.inmax + READSIZE;
+	size_t len = more->in->len, size = 2 * len;
+	struct kept *in;
+
+	if (size > most)
+		size = most;
+	if (size < len + room)
+		size = len + room;
+	in = realloc(more->in, sizeof(*in) + size + 1);
+	if (in == NULL)
+		return NULL;
+	in->size = (uint32_t)size + 1;
+	more->in = in;
+	return in;
+}
+
+/*
+ * Take out what will be passed on where it is: the callbacks may end c.  NULL
+ * if that is in the loop's buffer.
+ */
+static struct kept *
+take_large(struct kquay_conn *c)
+{
+	struct more *more = kquay_pool_more(c);
+	struct kept *in = more->in;
+
+	if (!(c->flags & C_KEPT) || in->len < LARGE)
+		return NULL;
+	more->in = NULL;
+	c->flags &= ~C_KEPT;
+	return in;
 }
 
 /* Others will look for the end of what is kept. */
@@ -203,15 +274,15 @@ failed(struct kquay_conn *c, int err, const struct kevent *ev)
 }
 
 /*
- * Give the service len bytes of the loop's buffer, as far as it wants them,
- * and keep the rest.  The first seen bytes were searched already.
+ * Give the service len bytes of the loop's buffer, or of large, as far as it
+ * wants them, and keep the rest.  The first seen bytes were searched already.
  */
 static void
-pass(struct kquay_conn *c, size_t len, size_t seen)
+pass(struct kquay_conn *c, struct kept *large, size_t len, size_t seen)
 {
 	const struct kquay_ops *ops;
 	struct kquay *q = kquay_pool_loop(c);
-	char *buf = q->inbuf;
+	char *buf = large != NULL ? large->data : q->inbuf;
 	size_t used, pos = 0;
 
 	while (pos < len && kquay_input_wanted(c)) {
@@ -230,26 +301,23 @@ pass(struct kquay_conn *c, size_t len, size_t seen)
 		else if (used == 0)
 			break;
 	}
-	/* What was not used when it was spliced goes the same way. */
-	if (c->state == CONN_SPLICE)
-		keep(c, buf + pos, len - pos, 0);
-	if (c->state != CONN_OPEN)
-		return;
-	if (kquay_input_wanted(c) && len - pos > q->conf.inmax) {
+	if (kquay_input_wanted(c) && len - pos > q->conf.inmax)
 		kquay_conn_hangup(c, KQUAY_TOOLONG);
-		return;
-	}
 	if (kquay_input_wanted(c) && (c->flags & C_EOF)) {
-		if ((c->flags & C_TLS) && kquay_tls_broken(c) != 0) {
+		if ((c->flags & C_TLS) && kquay_tls_broken(c) != 0)
 			kquay_conn_end(c, KQUAY_ERROR, kquay_tls_broken(c));
-			return;
-		}
-		if (pos < len && c->ops->input == NULL &&
+		else if (pos < len && c->ops->input == NULL &&
 		    c->ops->frame == NULL && c->ops->line != NULL)
 			last_line(c, buf + pos, len - pos);
 		pos = len;
 	}
-	keep(c, buf + pos, len - pos, seen);
+	/* What was not used when it was spliced goes the same way. */
+	if (large != NULL)
+		keep_large(c, large, pos, len, seen);
+	else
+		keep(c, buf + pos, len - pos, seen);
+	if (c->state != CONN_OPEN)
+		return;
 	if (kquay_input_wanted(c) && (c->flags & C_EOF))
 		at_end(c);
 	else if (c->flags & C_EOF)
@@ -352,4 +420,23 @@ keep(struct kquay_conn *c, const char *buf, size_t len, size_t seen)
 	memcpy(in->data, buf, len);
 	in->len = (uint32_t)len;
 	in->seen = (uint32_t)seen;
+}
+
+/* As keep(), of the rest of what was taken out. */
+static void
+keep_large(struct kquay_conn *c, struct kept *large, size_t pos, size_t len,
+    size_t seen)
+{
+	if ((c->state != CONN_OPEN && c->state != CONN_SPLICE) ||
+	    len - pos < LARGE) {
+		keep(c, large->data + pos, len - pos, seen);
+		free(large);
+		return;
+	}
+	if (pos > 0)
+		memmove(large->data, large->data + pos, len - pos);
+	large->len = (uint32_t)(len - pos);
+	large->seen = (uint32_t)seen;
+	kquay_pool_more(c)->in = large;
+	c->flags |= C_KEPT;
 }

@@ -288,6 +288,7 @@ START_TEST(what_cannot_be_sent_is_not)
 		{ { .delim = "\r\n" }, "a\nb\r", 4, 0 },
 		{ { .delim = "\r\n" }, "a\r\nb", 4, EINVAL },
 		{ { .delim = "aba" }, "xab", 3, EINVAL },
+		{ { .delim = "aba" }, "ab", 2, EINVAL },
 		{ { .delim = "aba" }, "xba", 3, 0 },
 		{ { .delim = "" }, "x\0y", 3, EINVAL },
 	};
@@ -532,6 +533,99 @@ START_TEST(end_of_file_cuts_a_frame_off)
 }
 END_TEST
 
+/* -- what is large --------------------------------------------------------- */
+
+static const size_t large_sizes[] = { 3000000, 10, 100000, 65536, 0, 70000,
+	200000, 5, 65532, 1000000, 65535, 65537 };
+static size_t large_next;
+static enum { TAKE, PAUSE, CLOSE } large_mode;
+
+static void
+check_large(struct kquay_conn *c, char *data, size_t len)
+{
+	size_t i;
+
+	ck_assert_uint_eq(len, large_sizes[large_next]);
+	for (i = 0; i < len; i++)
+		if (data[i] != (char)('a' + (large_next + i) % 26))
+			ck_abort_msg("frame %zu, byte %zu", large_next, i);
+	memset(data, '#', len);
+	large_next++;
+	if (large_mode == PAUSE)
+		kquay_pause(c, 1);
+	else if (large_mode == CLOSE && large_next == 2)
+		kquay_close(c);
+}
+
+/* All of them in the framing, in a buffer of the caller's to be freed. */
+static char *
+large_wire(const struct kquay_framing *f, size_t *len)
+{
+	size_t i, k, n, all = 0;
+	char *wire, *p;
+
+	for (i = 0; i < COUNT(large_sizes); i++)
+		all += large_sizes[i] + 4;
+	p = wire = malloc(all);
+	for (i = 0; i < COUNT(large_sizes); i++) {
+		n = large_sizes[i];
+		for (k = 0; f->prefix != 0 && k < 4; k++)
+			*p++ = (char)(n >> (8 * (3 - k)));
+		for (k = 0; k < n; k++)
+			*p++ = (char)('a' + (i + k) % 26);
+		if (f->prefix == 0)
+			*p++ = ';';
+	}
+	*len = (size_t)(p - wire);
+	return wire;
+}
+
+START_TEST(large_frames_in_small_pieces)
+{
+	static const struct kquay_framing kinds[] = { { .prefix = 4 },
+		{ .delim = ";" } };
+	static const size_t pieces[] = { 3001, 70000 };
+	struct kquay_conf conf = { .maxconn = 8, .inmax = 4000000 };
+	struct kquay_ops ops = { .frame = check_large, .close = kit_on_close };
+	size_t kind, k, len, at;
+	char *wire;
+	ssize_t n;
+	int fd, mode;
+
+	for (kind = 0; kind < COUNT(kinds); kind++)
+		for (k = 0; k < COUNT(pieces); k++)
+			for (mode = TAKE; mode <= CLOSE; mode++) {
+				ops.framing = kinds[kind];
+				large_mode = mode;
+				large_next = 0;
+				kit_start(&ops, &conf);
+				wire = large_wire(&ops.framing, &len);
+				fd = kit_join();
+				for (at = 0; at < len && kit_closed.n == 0;) {
+					n = send(fd, wire + at,
+					    len - at < pieces[k] ? len - at :
+								   pieces[k],
+					    MSG_NOSIGNAL);
+					at += n > 0 ? (size_t)n : 0;
+					kit_step();
+					if (mode == PAUSE)
+						kquay_pause(kit_conn(), 0);
+				}
+				if (mode == CLOSE) {
+					UNTIL(kit_closed.n == 1);
+					ck_assert_uint_eq(large_next, 2);
+				} else
+					UNTIL((mode != PAUSE ||
+						  (kquay_pause(kit_conn(), 0),
+						      1)) &&
+					    large_next == COUNT(large_sizes));
+				kit_stop();
+				close(fd);
+				free(wire);
+			}
+}
+END_TEST
+
 /* -- the cutter alone ------------------------------------------------------ */
 
 /* A search that begins where the last one ended looks at each byte once. */
@@ -564,5 +658,6 @@ static const TTest **const tests[] = { &every_shape_in_all_pieces,
 	&what_cannot_be_sent_is_not, &large_frames_are_cut_well,
 	&pause_holds_the_next_frame, &close_is_the_end_of_frames,
 	&setops_changes_the_framing, &setops_in_the_middle_of_a_frame,
-	&end_of_file_cuts_a_frame_off, &no_byte_is_searched_twice };
+	&end_of_file_cuts_a_frame_off, &no_byte_is_searched_twice,
+	&large_frames_in_small_pieces };
 KIT_MAIN("frame", tests)

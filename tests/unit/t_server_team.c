@@ -285,6 +285,41 @@ START_TEST(fullwait_over_all)
 }
 END_TEST
 
+/* One slot, and callers at every loop: each is served in its turn. */
+static void
+try_turns(int flags)
+{
+	struct kquay_conf conf = { .maxconn = 1,
+		.flags = flags | KQUAY_FULLWAIT };
+	struct pollfd fds[17];
+	int i, served, first;
+
+	start(conf, MEMBERS);
+	for (i = 0; i < 17; i++) {
+		fds[i].fd = call(i % 4 == 3);
+		fds[i].events = POLLIN;
+		ck_assert_int_eq(send(fds[i].fd, "z", 1, MSG_NOSIGNAL), 1);
+	}
+	for (served = 0; served < 17; served++) {
+		ck_assert_int_gt(poll(fds, 17, KIT_DEADLINE), 0);
+		for (first = 0; !(fds[first].revents & POLLIN); first++)
+			ck_assert_int_lt(first, 16);
+		for (i = first + 1; i < 17; i++)
+			ck_assert(!(fds[i].revents & POLLIN));
+		close(fds[first].fd);
+		fds[first].fd = -1;
+	}
+	ck_assert_int_eq(most, 1);
+	stop();
+}
+
+START_TEST(a_slot_wakes_who_waits_elsewhere)
+{
+	try_turns(0);
+	try_turns(KQUAY_DEAL);
+}
+END_TEST
+
 START_TEST(maxconn_is_reached_exactly)
 {
 	struct kquay_conf conf = { .maxconn = 10 };
@@ -649,9 +684,9 @@ END_TEST
 
 static const TTest **const tests[] = { &the_kernel_spreads, &the_first_deals,
 	&the_least_busy_is_dealt_to, &maxconn_holds_over_all,
-	&fullwait_over_all, &maxconn_is_reached_exactly,
-	&maxperaddr_holds_over_all, &a_stop_loses_nobody, &a_stop_delivers,
-	&a_loop_stops_the_others, &a_second_stop_aborts, &sigterm_stops_all,
-	&posts_come_in_order, &posts_before_and_after, &all_or_none_listen,
-	&of_any_number };
+	&fullwait_over_all, &a_slot_wakes_who_waits_elsewhere,
+	&maxconn_is_reached_exactly, &maxperaddr_holds_over_all,
+	&a_stop_loses_nobody, &a_stop_delivers, &a_loop_stops_the_others,
+	&a_second_stop_aborts, &sigterm_stops_all, &posts_come_in_order,
+	&posts_before_and_after, &all_or_none_listen, &of_any_number };
 KIT_MAIN("team", tests)
