@@ -426,6 +426,7 @@ START_TEST(plain_and_tls_live_side_by_side)
 {
 	static const struct kquay_ops ops = { .input = echo,
 		.close = kit_on_close };
+	SSL_CTX *ctx = tls_client_ctx(NULL);
 	struct kquay_tlsinfo info;
 	SSL *ssl;
 	int fd;
@@ -445,8 +446,8 @@ START_TEST(plain_and_tls_live_side_by_side)
 	ck_assert_int_eq(kquay_tlsinfo(kit_conn(), &info), -1);
 	ck_assert_int_eq(errno, EINVAL);
 	close(fd);
-	ssl = tls_client_at(tls_client_ctx(NULL), NULL,
-	    kit_connect_unix(kit_path("tls")));
+	ssl = tls_client_at(ctx, NULL, kit_connect_unix(kit_path("tls")));
+	SSL_CTX_free(ctx);
 	tls_shake(ssl);
 	tls_send(ssl, "sealed");
 	tls_expect(ssl, "sealed");
