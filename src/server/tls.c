@@ -213,7 +213,7 @@ begin(struct kquay_conn *c, struct tls *t)
 	const struct policy *p;
 	BIO *bio;
 
-	t->ssl = kquay_tls_ssl(t->tls);
+	t->ssl = kquay_tls_ssl(t->tls, (c->flags & C_CLIENT) != 0);
 	bio = BIO_new(method);
 	if (t->ssl == NULL || bio == NULL) {
 		SSL_free(t->ssl);

@@ -71,6 +71,7 @@ struct policy {
 	unsigned alpnlen;
 	int verify; /* SSL_VERIFY_* of clients */
 	unsigned flags;
+	int system; /* the system's authorities are yet to be loaded */
 };
 
 /* A key that makes and opens tickets. */
@@ -98,7 +99,7 @@ struct kquay_tls {
 
 int kquay_tls_serves(struct kquay_tls *tls);
 int kquay_tls_trusts(struct kquay_tls *tls);
-SSL *kquay_tls_ssl(struct kquay_tls *tls);
+SSL *kquay_tls_ssl(struct kquay_tls *tls, int client);
 const struct policy *kquay_tls_policy(const SSL *ssl);
 
 /* -- resumption; of a connection, whose SSL names it as its app data */

@@ -27,6 +27,7 @@
 
 #define CIPHERS "ECDHE+AESGCM:ECDHE+CHACHA20"
 
+static void load_system(SSL_CTX *ctx, struct policy *p);
 static int check(const struct kquay_tls_conf *conf, const struct complaint *to);
 static struct kquay_tls_conf *copy(const struct kquay_tls_conf *conf);
 static SSL_CTX *build(struct kquay_tls *tls, const struct kquay_tls_conf *conf,
@@ -35,8 +36,8 @@ static int set_protocol(SSL_CTX *ctx, const struct kquay_tls_conf *conf,
     const struct complaint *to);
 static int set_alpn(SSL_CTX *ctx, struct policy *p,
     const struct kquay_tls_conf *conf, const struct complaint *to);
-static int set_authorities(SSL_CTX *ctx, const struct kquay_tls_conf *conf,
-    const struct complaint *to);
+static int set_authorities(SSL_CTX *ctx, struct policy *p,
+    const struct kquay_tls_conf *conf, const struct complaint *to);
 static int set_certs(SSL_CTX *ctx, struct policy *p,
     const struct kquay_tls_conf *conf, const struct complaint *to);
 static int load_cert(struct cert *cert, const struct kquay_cert *from,
@@ -175,7 +176,7 @@ kquay_tls_trusts(struct kquay_tls *tls)
 
 /* For a new connection, by what holds now; NULL without memory. */
 SSL *
-kquay_tls_ssl(struct kquay_tls *tls)
+kquay_tls_ssl(struct kquay_tls *tls, int client)
 {
 	SSL_CTX *ctx;
 	SSL *ssl;
@@ -183,6 +184,8 @@ kquay_tls_ssl(struct kquay_tls *tls)
 	pthread_mutex_lock(&tls->lock);
 	ctx = tls->ctx;
 	SSL_CTX_up_ref(ctx);
+	if (client)
+		load_system(ctx, SSL_CTX_get_ex_data(ctx, policy_index));
 	pthread_mutex_unlock(&tls->lock);
 	ssl = SSL_new(ctx);
 	SSL_CTX_free(ctx);
@@ -221,6 +224,16 @@ kquay_tls_complain(const struct complaint *to, int err, const char *about,
 	ERR_clear_error();
 	errno = err;
 	return -1;
+}
+
+/* Believe those whom the system believes, if that is yet to be done. */
+static void
+load_system(SSL_CTX *ctx, struct policy *p)
+{
+	if (p->system)
+		SSL_CTX_set_default_verify_paths(ctx);
+	p->system = 0;
+	ERR_clear_error();
 }
 
 /* What can be wrong without a look at the files. */
@@ -330,7 +343,7 @@ build(struct kquay_tls *tls, const struct kquay_tls_conf *conf,
 	    conf->flags & KQUAY_TLS_ASK ? SSL_VERIFY_PEER :
 					  SSL_VERIFY_NONE;
 	if (set_protocol(ctx, conf, to) == -1 ||
-	    set_authorities(ctx, conf, to) == -1 ||
+	    set_authorities(ctx, p, conf, to) == -1 ||
 	    set_certs(ctx, p, conf, to) == -1 ||
 	    set_alpn(ctx, p, conf, to) == -1)
 		goto fail;
@@ -407,8 +420,8 @@ set_alpn(SSL_CTX *ctx, struct policy *p, const struct kquay_tls_conf *conf,
  * where it began: the session id context is made of them.
  */
 static int
-set_authorities(SSL_CTX *ctx, const struct kquay_tls_conf *conf,
-    const struct complaint *to)
+set_authorities(SSL_CTX *ctx, struct policy *p,
+    const struct kquay_tls_conf *conf, const struct complaint *to)
 {
 	unsigned char id[SHA256_DIGEST_LENGTH] = { (unsigned char)conf->flags },
 		      one[SHA256_DIGEST_LENGTH];
@@ -417,9 +430,12 @@ set_authorities(SSL_CTX *ctx, const struct kquay_tls_conf *conf,
 	X509 *cert;
 	int i, k;
 
-	if (conf->cafile == NULL)
-		SSL_CTX_set_default_verify_paths(ctx);
-	else if (access(conf->cafile, R_OK) == -1)
+	if (conf->cafile == NULL) {
+		/* Where there is one big file, that takes a while. */
+		p->system = !(conf->flags & KQUAY_TLS_ANYBODY);
+		if (conf->ncerts == 0)
+			load_system(ctx, p);
+	} else if (access(conf->cafile, R_OK) == -1)
 		return kquay_tls_complain(to, errno, conf->cafile, NULL);
 	else if (SSL_CTX_load_verify_file(ctx, conf->cafile) != 1)
 		return kquay_tls_complain(to, EINVAL, conf->cafile, NULL);

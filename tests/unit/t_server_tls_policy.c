@@ -55,90 +55,89 @@ copy_file(const char *from, const char *to)
 /* -- files -------------------------------------------------------------------
  */
 
+static const char *const long_name[] = { "x", "", NULL };
+static const struct {
+	const char *chain, *key, *ca, *ciphers, *suites;
+	const char *const *alpn;
+	unsigned flags;
+	int version, err;
+	const char *about, *text;
+} wrong[] = {
+	{ .chain = "none.pem",
+	    .err = ENOENT,
+	    .about = "none.pem",
+	    .text = "No such file or directory" },
+	{ .chain = "host.pem",
+	    .key = "none.key",
+	    .err = ENOENT,
+	    .about = "none.key",
+	    .text = "No such file or directory" },
+	{ .chain = "host.pem",
+	    .key = "one.key",
+	    .err = EINVAL,
+	    .about = "one.key",
+	    .text = "not the key of the certificate" },
+	{ .chain = "host.pem",
+	    .err = EINVAL,
+	    .about = "host.pem",
+	    .text = "no private key in it" },
+	{ .chain = "host.key",
+	    .err = EINVAL,
+	    .about = "host.key",
+	    .text = "no certificate in it" },
+	{ .chain = "host.pem",
+	    .key = "locked.key",
+	    .err = EINVAL,
+	    .about = "locked.key",
+	    .text = "the private key has a password" },
+	{ .chain = "cut.pem",
+	    .key = "host.key",
+	    .err = EINVAL,
+	    .about = "cut.pem",
+	    .text = "bad end line" },
+	{ .chain = "both.pem",
+	    .ca = "none.pem",
+	    .err = ENOENT,
+	    .about = "none.pem",
+	    .text = "No such file or directory" },
+	{ .chain = "both.pem",
+	    .ca = "host.key",
+	    .err = EINVAL,
+	    .about = "host.key",
+	    .text = "no certificate or crl found" },
+	{ .chain = "both.pem",
+	    .ciphers = "NONSENSE",
+	    .err = EINVAL,
+	    .about = "NONSENSE",
+	    .text = "no cipher match" },
+	{ .chain = "both.pem",
+	    .suites = "NONSENSE",
+	    .err = EINVAL,
+	    .about = "NONSENSE",
+	    .text = "no cipher match" },
+	{ .chain = "both.pem",
+	    .alpn = long_name,
+	    .err = EINVAL,
+	    .text = "not a protocol's name" },
+	{ .chain = "both.pem",
+	    .flags = KQUAY_TLS_ASK,
+	    .err = EINVAL,
+	    .text = "no file of authorities to verify clients with" },
+	{ .chain = "both.pem",
+	    .version = 0x302,
+	    .err = EINVAL,
+	    .text = "no such version: 0x302" },
+	{ .chain = NULL, .err = EINVAL, .text = "certificate 1 has no file" },
+	{ .chain = "weak.pem",
+	    .key = "weak.key",
+	    .err = EINVAL,
+	    .about = "weak.pem",
+	    .text = "ee key too small" },
+};
+
 /* What is wrong is said with the file's name; and a reload changes nothing. */
 START_TEST(what_is_wrong_is_said)
 {
-	static const char *const long_name[] = { "x", "", NULL };
-	static const struct {
-		const char *chain, *key, *ca, *ciphers, *suites;
-		const char *const *alpn;
-		unsigned flags;
-		int version, err;
-		const char *about, *text;
-	} rows[] = {
-		{ .chain = "none.pem",
-		    .err = ENOENT,
-		    .about = "none.pem",
-		    .text = "No such file or directory" },
-		{ .chain = "host.pem",
-		    .key = "none.key",
-		    .err = ENOENT,
-		    .about = "none.key",
-		    .text = "No such file or directory" },
-		{ .chain = "host.pem",
-		    .key = "one.key",
-		    .err = EINVAL,
-		    .about = "one.key",
-		    .text = "not the key of the certificate" },
-		{ .chain = "host.pem",
-		    .err = EINVAL,
-		    .about = "host.pem",
-		    .text = "no private key in it" },
-		{ .chain = "host.key",
-		    .err = EINVAL,
-		    .about = "host.key",
-		    .text = "no certificate in it" },
-		{ .chain = "host.pem",
-		    .key = "locked.key",
-		    .err = EINVAL,
-		    .about = "locked.key",
-		    .text = "the private key has a password" },
-		{ .chain = "cut.pem",
-		    .key = "host.key",
-		    .err = EINVAL,
-		    .about = "cut.pem",
-		    .text = "bad end line" },
-		{ .chain = "both.pem",
-		    .ca = "none.pem",
-		    .err = ENOENT,
-		    .about = "none.pem",
-		    .text = "No such file or directory" },
-		{ .chain = "both.pem",
-		    .ca = "host.key",
-		    .err = EINVAL,
-		    .about = "host.key",
-		    .text = "no certificate or crl found" },
-		{ .chain = "both.pem",
-		    .ciphers = "NONSENSE",
-		    .err = EINVAL,
-		    .about = "NONSENSE",
-		    .text = "no cipher match" },
-		{ .chain = "both.pem",
-		    .suites = "NONSENSE",
-		    .err = EINVAL,
-		    .about = "NONSENSE",
-		    .text = "no cipher match" },
-		{ .chain = "both.pem",
-		    .alpn = long_name,
-		    .err = EINVAL,
-		    .text = "not a protocol's name" },
-		{ .chain = "both.pem",
-		    .flags = KQUAY_TLS_ASK,
-		    .err = EINVAL,
-		    .text = "no file of authorities to verify clients with" },
-		{ .chain = "both.pem",
-		    .version = 0x302,
-		    .err = EINVAL,
-		    .text = "no such version: 0x302" },
-		{ .chain = NULL,
-		    .err = EINVAL,
-		    .text = "certificate 1 has no file" },
-		{ .chain = "weak.pem",
-		    .key = "weak.key",
-		    .err = EINVAL,
-		    .about = "weak.pem",
-		    .text = "ee key too small" },
-	};
 	struct kquay_tls_conf conf;
 	struct kquay_cert cert;
 	char error[256], want[256];
@@ -149,34 +148,34 @@ START_TEST(what_is_wrong_is_said)
 	write_file(tls_file("cut.pem"), "-----BEGIN CERTIFICATE-----\nMIIB\n");
 	good = tls_new("host", NULL);
 	before = good->ctx;
-	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+	for (i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		memset(&conf, 0, sizeof(conf));
-		cert.chain = rows[i].chain ? tls_file(rows[i].chain) : NULL;
-		cert.key = rows[i].key ? tls_file(rows[i].key) : NULL;
+		cert.chain = wrong[i].chain ? tls_file(wrong[i].chain) : NULL;
+		cert.key = wrong[i].key ? tls_file(wrong[i].key) : NULL;
 		conf.certs = &cert;
 		conf.ncerts = 1;
-		conf.cafile = rows[i].ca ? tls_file(rows[i].ca) : NULL;
-		conf.ciphers = rows[i].ciphers;
-		conf.suites = rows[i].suites;
-		conf.alpn = rows[i].alpn;
-		conf.flags = rows[i].flags;
-		conf.minversion = rows[i].version;
+		conf.cafile = wrong[i].ca ? tls_file(wrong[i].ca) : NULL;
+		conf.ciphers = wrong[i].ciphers;
+		conf.suites = wrong[i].suites;
+		conf.alpn = wrong[i].alpn;
+		conf.flags = wrong[i].flags;
+		conf.minversion = wrong[i].version;
 		error[0] = '\0';
 		errno = 0;
 		ck_assert_ptr_null(kquay_tls_new(&conf, error, sizeof(error)));
-		ck_assert_msg(errno == rows[i].err, "row %zu: %s", i, error);
-		if (rows[i].about == NULL)
-			ck_assert_ptr_nonnull(strstr(error, rows[i].text));
+		ck_assert_msg(errno == wrong[i].err, "row %zu: %s", i, error);
+		if (wrong[i].about == NULL)
+			ck_assert_ptr_nonnull(strstr(error, wrong[i].text));
 		else {
 			snprintf(want, sizeof(want), "%s: %s",
-			    strchr(rows[i].about, '.') ?
-				tls_file(rows[i].about) :
-				rows[i].about,
-			    rows[i].text);
+			    strchr(wrong[i].about, '.') ?
+				tls_file(wrong[i].about) :
+				wrong[i].about,
+			    wrong[i].text);
 			ck_assert_str_eq(error, want);
 		}
 		ck_assert_int_eq(kquay_tls_reload(good, &conf, NULL, 0), -1);
-		ck_assert_int_eq(errno, rows[i].err);
+		ck_assert_int_eq(errno, wrong[i].err);
 		ck_assert_ptr_eq(good->ctx, before);
 		/* Nothing of it is left for the next who asks OpenSSL. */
 		ck_assert_uint_eq(ERR_peek_error(), 0);
