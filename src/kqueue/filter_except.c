@@ -45,7 +45,7 @@ except_touch(struct kqueue *q, struct object *o, const struct kevent *kev)
 static bool
 is_at_mark(int fd)
 {
-	int at;
+	int at = 0;
 
 	return ioctl(fd, SIOCATMARK, &at) == 0 && at != 0;
 }
