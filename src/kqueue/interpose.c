@@ -10,8 +10,8 @@
  * Until there is a queue a wrapper costs a load.  All are as safe in a signal
  * handler as what they wrap, keep errno, and stay cancellation points.  A
  * thread that is cancelled inside, after the knotes have gone, leaves a
- * close() begun for ever: each EV_ADD of that number then asks the kernel once
- * more, that is all.
+ * close() begun for ever: each EV_ADD and close() of that number then asks the
+ * kernel once more, that is all.
  *
  * libc's functions are found when the library is loaded.  Before, and in a
  * program linked statically, the private names serve, or the system call.

@@ -278,6 +278,8 @@ ready_descriptor(struct turn *t, int fd, struct fdnote *fn, int which)
 	enum verdict verdict;
 	uint32_t mask = 0;
 
+	if (process_strict)
+		descriptor_verify(q, fd);
 	/* The place of one that has gone, or the kernel was asked again. */
 	if ((kn->kn_status & (KN_ACTIVE | KN_FORCED)) == 0)
 		return;

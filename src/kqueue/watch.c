@@ -12,8 +12,10 @@
  *	SUSPECT set: verify		s1 != e1: SUSPECT, whoever closes
  *					verifies; verify here if that is over
  *
+ * tests/model/close.pml has every interleaving of this checked.
+ *
  * To verify is to ask epoll, which keys its registrations on (file, number):
- * EPOLL_CTL_MOD fails with ENOENT or EBADF exactly if the number now names
+ * EPOLL_CTL_ADD does not fail with EEXIST exactly if the number now names
  * another file, or none.
  *
  * Two words a descriptor: with the 48 bytes of a slot (kq.h) that is what a
@@ -222,24 +224,31 @@ watch_close_begin(int fd)
 	errno = saved;
 }
 
+/*
+ * The mark stays until the next close(): if it were taken back before all is
+ * verified, an EV_ADD of the number's next user would trust what is to go.
+ * While another thread closes the number, too, an EV_ADD may leave its mark
+ * only after we looked, or that thread may have taken it.
+ */
 void
 watch_close_end(int fd)
 {
 	struct watch *w = watch_of(fd);
+	uint16_t ended;
 	uint32_t bits;
 	int saved;
 
 	if (w == NULL)
 		return;
-	__atomic_fetch_add(&w->w_end, 1, __ATOMIC_SEQ_CST);
+	ended = __atomic_add_fetch(&w->w_end, 1, __ATOMIC_SEQ_CST);
 	bits = __atomic_load_n(&w->w_bits, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&w->w_start, __ATOMIC_SEQ_CST) != ended)
+		bits = SUSPECT | ALL_QUEUES;
 	if ((bits & SUSPECT) == 0)
 		return;
 	saved = errno;
-	if (process_is_self()) {
-		__atomic_fetch_and(&w->w_bits, ~SUSPECT, __ATOMIC_SEQ_CST);
+	if (process_is_self())
 		each_queue(bits, fd, verify, 0);
-	}
 	errno = saved;
 }
 
