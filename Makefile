@@ -9,6 +9,8 @@
 #	  WERROR=1		  warnings are errors
 #	make conformance	count the rules of kqueue(2) and their tests, and run
 #				those as root and not, shared, static and as one file
+#	make fuzz		random calls against a model, by libFuzzer (clang)
+#	  SECONDS=3600		  for so long
 #	make check-ports	build and run on musl, i386 and aarch64, and with clang
 #	make bench		measure; prints ratios, never fails on a figure
 #	make install		[prefix=/usr/local] [DESTDIR=]
@@ -17,12 +19,13 @@
 #	make single		dist/kqueue.c and dist/sys/event.h: libkq as one file
 #	make clean		remove dist and every build folder
 #
-# run, check, conformance, check-ports and bench install what they need
+# run, check, conformance, fuzz, check-ports and bench install what they need
 # themselves (tools/setup).
 prefix = /usr/local
 DESTDIR =
 ALIAS =
 SANITIZE =
+SECONDS = 3600
 SUITE =
 TEST =
 WERROR =
@@ -56,7 +59,7 @@ CANNOT_WRITE = $(shell d=$(DESTDIR)$(PREFIX); \
     while [ ! -e "$$d" ]; do d=$$(dirname "$$d"); done; \
     [ -w "$$d" ] || echo "$$d")
 
-.PHONY: all run check conformance check-ports bench install single uninstall clean help
+.PHONY: all run check conformance fuzz check-ports bench install single uninstall clean help
 
 all:
 	@tools/setup build
@@ -73,6 +76,22 @@ check:
 	@rm -f $(REPORT)
 	@$(TESTENV) meson test -C $(BUILD) --no-rebuild $(TESTARGS) || :
 	@tools/report $(REPORT)
+
+# What libFuzzer finds out goes into build-fuzz/corpus, where it goes on from.
+FUZZ = build-fuzz/tests/fuzz
+fuzz:
+	@tools/setup build check fuzz
+	@[ -e build-fuzz/build.ninja ] || CC=clang meson setup -Dfuzz=true \
+	    -Db_sanitize=address,undefined -Db_lundef=false '-Dc_args=-O1 \
+	    -fsanitize=fuzzer-no-link -fno-sanitize-recover=all' build-fuzz
+	@ninja -C build-fuzz tests/fuzz/kevent_model tests/fuzz/libfuzzer_model
+	@mkdir -p build-fuzz/corpus
+	@ASAN_OPTIONS=detect_stack_use_after_return=0:detect_leaks=0 \
+	    $(FUZZ)/kevent_model -x build-fuzz/corpus \
+	    tests/fuzz/kevent_model.corpus
+	@cd build-fuzz && ASAN_OPTIONS=detect_stack_use_after_return=0 \
+	    tests/fuzz/libfuzzer_model -max_len=2048 -len_control=0 \
+	    -rss_limit_mb=0 -timeout=60 -max_total_time=$(SECONDS) corpus
 
 conformance:
 	@tools/setup build
