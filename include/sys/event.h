@@ -15,6 +15,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#if defined(__USE_TIME_BITS64) && defined(__TIMESIZE) && __TIMESIZE == 32
+#error "libkq has the time_t of 32 bits on this machine, not that of _TIME_BITS=64"
+#endif
+
 /* -- filters: what is watched ---------------------------------------------- */
 
 #define EVFILT_READ	(-1)	/* ident: descriptor, something can be read */

@@ -27,6 +27,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "dump.h"
 #include "export.h"
 #include "kq.h"
 #include "own.h"
@@ -357,6 +358,8 @@ kqueue_unname(int fd)
 		return;
 	if ((q = kqueue_named(fd, &life)) != NULL &&
 	    lock_take(&q->q_lock) == LOCK_TAKEN) {
+		if (dump_path != NULL && q->q_names == 1)
+			dump_closing(q);
 		__atomic_store_n(&kqueue_names[fd], NULL, __ATOMIC_RELEASE);
 		if (--q->q_names == 0)
 			queue_close(q);

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "dump.h"
 #include "interpose.h"
 #include "kq.h"
 #include "process.h"
@@ -70,6 +71,7 @@ first_time(void)
 	}
 	madvise(page, sizeof(int), MADV_WIPEONFORK);
 	process_strict = is_strict();
+	dump_init();
 	if (process_strict)
 		watch_suspicious = true;
 	become_owner(page);

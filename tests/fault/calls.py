@@ -13,7 +13,7 @@ import sys
 
 HARMLESS = """
     memcpy memmove memset snprintf __isoc99_sscanf __isoc23_sscanf strchr strchrnul strcmp strlen strnlen strrchr strstr
-    strtol strtoull getenv environ fileno dirfd
+    strtol strtoull getenv secure_getenv environ fileno dirfd
     sigaddset sigdelset sigemptyset sigfillset sigismember
     __libc_current_sigrtmin __errno_location __libc_single_threaded
     __sigsetjmp __pthread_register_cancel __pthread_unregister_cancel
@@ -26,7 +26,7 @@ HARMLESS = """
 # They cannot fail as libkq calls them: with no wrong argument, on what is there
 # and takes it; or nothing depends on it.
 SAFE = """
-    clock_gettime getrlimit getrlimit64 inotify_rm_watch munmap qsort
+    atexit clock_gettime getrlimit getrlimit64 inotify_rm_watch munmap qsort
     timerfd_settime
 """
 
