@@ -157,43 +157,34 @@ each_queue(uint32_t bits, int fd, void (*f)(struct kqueue *, int, int), int arg)
 /* -- close() ------------------------------------------------------------------
  */
 
+enum what { PURGE, VERIFY }; /* the number will, or may, name another file */
+
 /*
  * In a signal handler that interrupted its own thread inside this queue the
  * lock is not to be had.  The registration leaves the kernel at once; the
  * knotes are verified before the next change of this number.
  */
 static void
-purge(struct kqueue *q, int fd, int unused)
+forget(struct kqueue *q, int fd, int what)
 {
 	uint32_t life = __atomic_load_n(&q->q_life, __ATOMIC_ACQUIRE);
 
 	switch (queue_lock(q, life)) {
 	case 0:
-		descriptor_purge(q, fd);
+		if (what == PURGE)
+			descriptor_purge(q, fd);
+		else
+			descriptor_verify(q, fd);
 		queue_unlock(q);
 		break;
 	case EDEADLK:
-		epoll_ctl(q->q_epoll, EPOLL_CTL_DEL, fd, NULL);
-		if (q->q_writer != -1)
-			epoll_ctl(q->q_writer, EPOLL_CTL_DEL, fd, NULL);
+		if (what == PURGE) {
+			epoll_ctl(q->q_epoll, EPOLL_CTL_DEL, fd, NULL);
+			if (q->q_writer != -1)
+				epoll_ctl(q->q_writer, EPOLL_CTL_DEL, fd, NULL);
+		}
 		__atomic_fetch_or(&watches[fd].w_bits, 1u << q->q_slot % NBITS,
 		    __ATOMIC_SEQ_CST);
-		suspect(&watches[fd]);
-		break;
-	}
-}
-
-static void
-verify(struct kqueue *q, int fd, int unused)
-{
-	uint32_t life = __atomic_load_n(&q->q_life, __ATOMIC_ACQUIRE);
-
-	switch (queue_lock(q, life)) {
-	case 0:
-		descriptor_verify(q, fd);
-		queue_unlock(q);
-		break;
-	case EDEADLK:
 		suspect(&watches[fd]);
 		break;
 	}
@@ -213,7 +204,7 @@ watch_close_begin(int fd)
 	if (__atomic_load_n(&w->w_bits, __ATOMIC_SEQ_CST) != 0 &&
 	    process_is_self()) {
 		bits = __atomic_exchange_n(&w->w_bits, 0, __ATOMIC_SEQ_CST);
-		each_queue(bits, fd, purge, 0);
+		each_queue(bits, fd, forget, PURGE);
 	}
 	if (kqueue_is_name(fd)) {
 		if (process_is_self())
@@ -247,8 +238,15 @@ watch_close_end(int fd)
 	if ((bits & SUSPECT) == 0)
 		return;
 	saved = errno;
+<<<<<<< HEAD
 	if (process_is_self())
 		each_queue(bits, fd, verify, 0);
+=======
+	if (process_is_self()) {
+		__atomic_fetch_and(&w->w_bits, ~SUSPECT, __ATOMIC_SEQ_CST);
+		each_queue(bits, fd, forget, VERIFY);
+	}
+>>>>>>> f60309d (kqueue: forget the number of a closed file in one place)
 	errno = saved;
 }
 
