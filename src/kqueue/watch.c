@@ -157,7 +157,8 @@ each_queue(uint32_t bits, int fd, void (*f)(struct kqueue *, int, int), int arg)
 /* -- close() ------------------------------------------------------------------
  */
 
-enum what { PURGE, VERIFY }; /* the number will, or may, name another file */
+/* The number will, or may, name another file. */
+enum forgetting { PURGE, VERIFY };
 
 /*
  * In a signal handler that interrupted its own thread inside this queue the
@@ -165,20 +166,20 @@ enum what { PURGE, VERIFY }; /* the number will, or may, name another file */
  * knotes are verified before the next change of this number.
  */
 static void
-forget(struct kqueue *q, int fd, int what)
+forget(struct kqueue *q, int fd, int how)
 {
 	uint32_t life = __atomic_load_n(&q->q_life, __ATOMIC_ACQUIRE);
 
 	switch (queue_lock(q, life)) {
 	case 0:
-		if (what == PURGE)
+		if (how == PURGE)
 			descriptor_purge(q, fd);
 		else
 			descriptor_verify(q, fd);
 		queue_unlock(q);
 		break;
 	case EDEADLK:
-		if (what == PURGE) {
+		if (how == PURGE) {
 			epoll_ctl(q->q_epoll, EPOLL_CTL_DEL, fd, NULL);
 			if (q->q_writer != -1)
 				epoll_ctl(q->q_writer, EPOLL_CTL_DEL, fd, NULL);
@@ -238,15 +239,8 @@ watch_close_end(int fd)
 	if ((bits & SUSPECT) == 0)
 		return;
 	saved = errno;
-<<<<<<< HEAD
 	if (process_is_self())
-		each_queue(bits, fd, verify, 0);
-=======
-	if (process_is_self()) {
-		__atomic_fetch_and(&w->w_bits, ~SUSPECT, __ATOMIC_SEQ_CST);
 		each_queue(bits, fd, forget, VERIFY);
-	}
->>>>>>> f60309d (kqueue: forget the number of a closed file in one place)
 	errno = saved;
 }
 
