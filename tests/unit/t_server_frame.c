@@ -626,6 +626,59 @@ START_TEST(large_frames_in_small_pieces)
 }
 END_TEST
 
+enum { STREAM = 2000000 };
+
+static size_t sipped;
+
+static char
+byte_at(size_t i)
+{
+	return (char)(i * 31 + i / 251);
+}
+
+/* Waits for much, and takes some of it. */
+static ssize_t
+sip(struct kquay_conn *c, char *data, size_t len)
+{
+	size_t i, n = sipped + len == STREAM ? len : 100001;
+
+	(void)c;
+	if (len < 300000 && sipped + len < STREAM)
+		return 0;
+	for (i = 0; i < n; i++)
+		if (data[i] != byte_at(sipped + i))
+			ck_abort_msg("byte %zu", sipped + i);
+	sipped += n;
+	return (ssize_t)n;
+}
+
+START_TEST(large_input_is_used_in_parts)
+{
+	static const struct kquay_ops ops = { .input = sip,
+		.close = kit_on_close };
+	struct kquay_conf conf = { .maxconn = 8, .inmax = 400000 };
+	char *wire = malloc(STREAM);
+	size_t at = 0, i;
+	ssize_t n;
+	int fd;
+
+	for (i = 0; i < STREAM; i++)
+		wire[i] = byte_at(i);
+	kit_start(&ops, &conf);
+	fd = kit_join();
+	while (at < STREAM) {
+		n = send(fd, wire + at, STREAM - at, MSG_NOSIGNAL);
+		at += n > 0 ? (size_t)n : 0;
+		kit_step();
+	}
+	UNTIL(sipped == STREAM);
+	ck_assert_int_eq(kit_closed.n, 0);
+	kit_stop();
+	close(fd);
+	free(wire);
+}
+END_TEST
+
 /* -- the cutter alone ------------------------------------------------------ */
 
 /* A search that begins where the last one ended looks at each byte once. */
@@ -659,5 +712,5 @@ static const TTest **const tests[] = { &every_shape_in_all_pieces,
 	&pause_holds_the_next_frame, &close_is_the_end_of_frames,
 	&setops_changes_the_framing, &setops_in_the_middle_of_a_frame,
 	&end_of_file_cuts_a_frame_off, &no_byte_is_searched_twice,
-	&large_frames_in_small_pieces };
+	&large_frames_in_small_pieces, &large_input_is_used_in_parts };
 KIT_MAIN("frame", tests)
