@@ -616,7 +616,7 @@ write_data(struct kevent *ev, enum fdtype type, uint32_t mask)
 }
 
 static bool
-fill(struct kevent *ev, enum fdtype type, uint32_t mask)
+fill_data(struct kevent *ev, enum fdtype type, uint32_t mask)
 {
 	if (ev->fflags & NOTE_NODATA) {
 		ev->fflags = 0;
@@ -640,7 +640,7 @@ source_fill(struct kevent *events, int n)
 		hint = ev->data;
 		if ((ev->filter == EVFILT_READ || ev->filter == EVFILT_WRITE) &&
 		    (hint & HINT_MARK) != 0 &&
-		    !fill(ev, (enum fdtype)(hint >> 32 & 0xff),
+		    !fill_data(ev, (enum fdtype)(hint >> 32 & 0xff),
 			(uint32_t)hint) &&
 		    (hint & HINT_FORCED) == 0)
 			continue;
