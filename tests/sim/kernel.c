@@ -43,7 +43,7 @@ static struct {
 static uint64_t state;
 static unsigned fault_rate, ncallers;
 static int64_t now_us;
-static bool calm;
+static bool calm, bulk;
 static kernel_closed_fn *on_closed;
 
 /* -- chance ---------------------------------------------------------------- */
@@ -64,7 +64,7 @@ chance(unsigned one_of)
 	return one_of != 0 && kernel_roll(one_of) == 0;
 }
 
-/* A size that is small as often as it is large. */
+/* A size that is small as often as it is large; in some worlds large. */
 static uint64_t
 some(uint64_t most)
 {
@@ -72,6 +72,8 @@ some(uint64_t most)
 
 	if (most == 0)
 		return 0;
+	if (bulk && !chance(3))
+		return most;
 	n = chance(3) ? 1 : 1 + kernel_roll(1u << kernel_roll(18));
 	return n < most ? n : most;
 }
@@ -99,6 +101,15 @@ void
 kernel_faults(unsigned one_of)
 {
 	fault_rate = one_of;
+}
+
+void
+kernel_join(struct caller *caller, const struct caller *other, uint64_t next,
+    uint64_t at)
+{
+	caller->other = other->number;
+	caller->joined = next;
+	caller->shift = (int64_t)(at - next);
 }
 
 static bool
@@ -157,6 +168,7 @@ kernel_begin(uint64_t seed, kernel_closed_fn *closed)
 	fault_rate = ncallers = 0;
 	now_us = (int64_t)kernel_roll(1u << 30) * 1000;
 	calm = false;
+	bulk = chance(4);
 	on_closed = closed;
 }
 
@@ -201,8 +213,9 @@ call(void)
 	k->fd = -1;
 	k->number = ncallers++;
 	k->temper = chance(2) ? POLITE : (enum temper)kernel_roll(4);
-	k->quota = some(1u << kernel_roll(20));
-	k->sndbuf = 1 + kernel_roll(1u << (4 + kernel_roll(14)));
+	k->quota = some(1u << kernel_roll(bulk ? 24 : 20));
+	k->sndbuf = 1 + kernel_roll(1u << (4 + kernel_roll(bulk ? 16 : 14)));
+	k->joined = UINT64_MAX;
 }
 
 /* What the peer does of its own will. */
@@ -339,16 +352,21 @@ sim_read(int fd, void *buf, size_t len)
 	return (ssize_t)n;
 }
 
+/* What byte n to the peer must be. */
+static char
+due(const struct caller *k, uint64_t n)
+{
+	return n < k->joined ?
+	    kernel_byte(k->number, n) :
+	    kernel_byte(k->other, (uint64_t)((int64_t)n + k->shift));
+}
+
+/* How much the socket takes now, or -1 with errno. */
 static ssize_t
-sim_write(int fd, const void *buf, size_t len)
+room_of(struct caller *k)
 {
 	static const int errs[] = { EINTR, EAGAIN, ENOBUFS, ENOMEM };
-	struct file *f = file_of(fd);
-	struct caller *k;
-	uint64_t i, n;
 
-	HOLDS(f != NULL);
-	k = f->caller;
 	HOLDS(!k->down.fin);
 	if (fails(errs, 4))
 		return -1;
@@ -357,20 +375,39 @@ sim_write(int fd, const void *buf, size_t len)
 		k->told = true;
 		return -1;
 	}
-	n = k->sndbuf - (k->down.sent - k->down.arrived);
 	if (k->down.sent - k->down.arrived >= k->sndbuf) {
 		errno = EAGAIN;
 		return -1;
 	}
-	if (n > len)
-		n = len;
-	if (chance(fault_rate))
-		n = some(n);
+	return (ssize_t)(k->sndbuf - (k->down.sent - k->down.arrived));
+}
+
+static void
+put(struct caller *k, const char *data, size_t n)
+{
+	size_t i;
+
 	for (i = 0; i < n; i++)
-		HOLDS(((const char *)buf)[i] ==
-		    kernel_byte(k->number, k->down.sent + i));
+		HOLDS(data[i] == due(k, k->down.sent + i));
 	k->down.sent += n;
 	k->moved_ms = sim_now();
+}
+
+static ssize_t
+sim_write(int fd, const void *buf, size_t len)
+{
+	struct file *f = file_of(fd);
+	ssize_t room;
+	size_t n;
+
+	HOLDS(f != NULL);
+	room = room_of(f->caller);
+	if (room == -1)
+		return -1;
+	n = (size_t)room < len ? (size_t)room : len;
+	if (chance(fault_rate))
+		n = some(n);
+	put(f->caller, buf, n);
 	return (ssize_t)n;
 }
 
@@ -555,8 +592,40 @@ sim_kevent(int kq, const struct kevent *changes, int nchanges,
 	return -1;
 }
 
+/* As splice(2), between a socket of ours and a pipe, which is a real one. */
+static ssize_t
+sim_splice(int from, int to, size_t len)
+{
+	static char buf[32 * 1024];
+	ssize_t n, rc;
+	int held;
+
+	if (len > sizeof(buf))
+		len = sizeof(buf);
+	if (from >= FD_BASE) {
+		/* It must take all that is read. */
+		HOLDS(ioctl(to, FIONREAD, &held) == 0);
+		if (held > 0) {
+			errno = EAGAIN;
+			return -1;
+		}
+		n = sim_read(from, buf, len);
+		HOLDS(n <= 0 || write(to, buf, (size_t)n) == n);
+		return n;
+	}
+	HOLDS(file_of(to) != NULL);
+	rc = room_of(file_of(to)->caller);
+	if (rc == -1)
+		return -1;
+	n = read(from, buf, len < (size_t)rc ? len : (size_t)rc);
+	HOLDS(n > 0);
+	put(file_of(to)->caller, buf, (size_t)n);
+	return n;
+}
+
 const struct kquay_sys kernel_sys = { .read = sim_read,
 	.write = sim_write,
+	.splice = sim_splice,
 	.accept = sim_accept,
 	.kevent = sim_kevent,
 	.now = sim_now };

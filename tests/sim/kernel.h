@@ -46,6 +46,10 @@ struct caller {
 	int fd;          /* the server's end; -1 before accept and after close */
 	enum temper temper;
 	struct stream up, down; /* to the server, to the peer */
+	/* Spliced: byte n of down, from joined on, is byte n + shift of other's. */
+	unsigned other;
+	uint64_t joined;
+	int64_t shift;
 	uint64_t quota;         /* bytes it means to send */
 	uint32_t sndbuf;        /* what the server's end holds unsent */
 	bool reset;             /* the peer has reset, and that has arrived */
@@ -77,6 +81,10 @@ void kernel_faults(unsigned one_of);
 
 /* No more callers; those there are send nothing more, read all, and end. */
 void kernel_calm(void);
+
+/* From now on what caller gets next is what other sends from its byte at on. */
+void kernel_join(struct caller *caller, const struct caller *other,
+    uint64_t next, uint64_t at);
 
 /* The caller whose connection the server knows by this address. */
 struct caller *kernel_caller(const struct sockaddr *sa);

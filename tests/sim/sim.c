@@ -21,11 +21,12 @@
 #include <string.h>
 
 enum {
-	WORLDS = 3000,
+	WORLDS = 2000,
 	SLOW_WORLDS = 500,
 	STEPS = 1000,
 	LAST_STEPS = 4000,
-	SLACK_MS = 3 * 16
+	SLACK_MS = 3 * 16,
+	FLOW = 65536 /* what a spliced one may queue, limit or not */
 };
 
 /* What the service knows of a connection, in kquay_udata(). */
@@ -38,6 +39,16 @@ struct side {
 	int idle_before;
 	uint8_t opens;
 	bool closed, eof, paused, mute, aborted;
+	struct deal *deal; /* NULL: it is not spliced */
+	unsigned end;      /* which of the two it is */
+};
+
+/* Two that were joined, and what had come and gone at each by then. */
+struct deal {
+	struct caller *caller[2];
+	uint64_t in[2], out[2];
+	uint64_t owed[2]; /* what goes out at each in all */
+	bool known;       /* once both have ended in order */
 };
 
 /* What the service left behind, by caller, for the close(2) that follows. */
@@ -53,6 +64,9 @@ static struct kquay_conf conf;
 static bool calm, stopping;
 static unsigned opened, closed, posts, posted;
 static uint64_t stale;
+enum { NDEALS = 4096 };
+static struct deal deals[NDEALS];
+static unsigned ndeals;
 
 static const struct kquay_ops by_line, by_input;
 
@@ -107,6 +121,33 @@ limit(struct kquay_conn *c)
 	s->limited_ms = kernel_now_ms();
 }
 
+/* Splice a and b, as far as they let us. */
+static void
+join(struct kquay_conn *a, struct kquay_conn *b)
+{
+	struct kquay_conn *const end[2] = { a, b };
+	struct side *s[2];
+	unsigned i;
+
+	if (b == NULL || ndeals == NDEALS || kquay_splice(a, b) == -1)
+		return;
+	for (i = 0; i < 2; i++)
+		s[i] = kquay_udata(end[i]);
+	for (i = 0; i < 2; i++) {
+		HOLDS(s[i]->deal == NULL);
+		s[i]->deal = &deals[ndeals];
+		s[i]->end = i;
+		s[i]->mute = true;
+		deals[ndeals].caller[i] = s[i]->caller;
+		/* What was left at the end of input is gone. */
+		deals[ndeals].in[i] =
+		    s[i]->eof ? s[i]->caller->up.sent : s[i]->in;
+		deals[ndeals].out[i] = s[i]->out;
+		kernel_join(s[i]->caller, s[!i]->caller, s[i]->out, s[!i]->in);
+	}
+	deals[ndeals++].known = false;
+}
+
 /* Something that a service may do at any time to any connection. */
 static void
 mischief(struct kquay_conn *c)
@@ -118,7 +159,7 @@ mischief(struct kquay_conn *c)
 	if (kernel_roll(2) && (c = anyone()) == NULL)
 		return;
 	s = kquay_udata(c);
-	switch (kernel_roll(10)) {
+	switch (kernel_roll(11)) {
 	case 0:
 		begin_to_close(s);
 		kquay_close(c);
@@ -146,6 +187,9 @@ mischief(struct kquay_conn *c)
 	case 8:
 		HOLDS(kquay_find(q, stale) == NULL);
 		HOLDS(kquay_of(c) == q);
+		break;
+	case 9:
+		join(c, anyone());
 		break;
 	default:
 		HOLDS(kquay_post(q, on_post, (void *)(uintptr_t)posts) == 0);
@@ -184,7 +228,7 @@ wanted(struct kquay_conn *c, size_t len)
 	const struct side *s = kquay_udata(c);
 
 	HOLDS(s->opens == 1);
-	HOLDS(!s->paused && !s->closed && !s->eof);
+	HOLDS(!s->paused && !s->closed && !s->eof && s->deal == NULL);
 	HOLDS(s->in + len <= s->caller->up.taken);
 }
 
@@ -253,7 +297,7 @@ on_eof(struct kquay_conn *c)
 	HOLDS(s->in + s->left == s->caller->up.sent);
 	s->eof = true;
 	mischief(c);
-	if (kernel_roll(2))
+	if (s->deal != NULL || kernel_roll(2))
 		return 1;
 	begin_to_close(s);
 	return 0;
@@ -262,8 +306,22 @@ on_eof(struct kquay_conn *c)
 static void
 on_drained(struct kquay_conn *c)
 {
+	HOLDS(((struct side *)kquay_udata(c))->deal == NULL);
 	HOLDS(kquay_pending(c) <= conf.outlo);
 	mischief(c);
+}
+
+static uint64_t
+owed(struct deal *d, unsigned end)
+{
+	unsigned i;
+
+	for (i = 0; i < 2 && !d->known; i++) {
+		HOLDS(d->caller[i]->up.fin_arrived);
+		d->owed[i] = d->out[i] + d->caller[!i]->up.sent - d->in[!i];
+	}
+	d->known = true;
+	return d->owed[end];
 }
 
 /* Why it ends, and whether that can be. */
@@ -292,7 +350,7 @@ on_close(struct kquay_conn *c, enum kquay_why why)
 		HOLDS(quiet >= (int64_t)idle - 16);
 	if (why == KQUAY_LIFE)
 		HOLDS(now - s->opened_ms >= conf.life - 16);
-	if (why == KQUAY_DONE)
+	if (why == KQUAY_DONE && s->deal == NULL)
 		HOLDS(s->aborted || closing_ms[k] != -1);
 	if (why == KQUAY_SHUTDOWN)
 		HOLDS(stopping);
@@ -301,6 +359,13 @@ on_close(struct kquay_conn *c, enum kquay_why why)
 	    (why == KQUAY_DONE || why == KQUAY_EOF) && !s->caller->reset;
 	legacy[k].out = s->out;
 	legacy[k].closing_ms = closing_ms[k];
+	if (s->deal == NULL)
+		return;
+	/* Only if both have come to their end is it known what had to pass. */
+	if (why == KQUAY_EOF)
+		legacy[k].out = owed(s->deal, s->end);
+	else
+		legacy[k].orderly = false;
 }
 
 static const struct kquay_ops by_line = { .open = on_open,
@@ -357,7 +422,7 @@ check_one(struct kquay_conn *c, unsigned *of_address)
 	s->idle_before = s->idle;
 	HOLDS(s->opens == 1);
 	HOLDS(!s->closed && s->caller->used);
-	HOLDS(kquay_pending(c) <= conf.outmax);
+	HOLDS(kquay_pending(c) <= conf.outmax + (s->deal != NULL ? FLOW : 0));
 	HOLDS(kquay_find(q, kquay_id(c)) == c);
 	of_address[index_of(s) % 4]++;
 	if (kquay_write(c, "", 0) == -1)
@@ -480,6 +545,7 @@ run_world(uint64_t seed)
 	calm = stopping = false;
 	opened = closed = posts = posted = 0;
 	stale = 0;
+	ndeals = 0;
 	configure();
 	q = kquay_new(kernel_roll(2) ? &by_line : &by_input, &conf);
 	HOLDS(q != NULL);
