@@ -51,7 +51,7 @@ change_plain(const struct kqueue *q, struct fdnote *fn, int which,
 	struct knote *kn = &fn->fn_knote[which];
 
 	if ((kn->kn_status & (uint8_t)~KN_DISABLED) != KN_ATTACHED ||
-	    fn->fn_extra != NULL || (kev->fflags & ~NOTE_NODATA) != 0)
+	    fn->fn_extra != NULL || (kev->fflags & NOTE_LOWAT) != 0)
 		return false;
 	if (kev->flags & EV_DELETE) {
 		kn->kn_status = 0;

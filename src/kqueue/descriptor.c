@@ -519,7 +519,7 @@ classify(int fd, struct fdnote *fn, int which)
 {
 	struct knote *kn = &fn->fn_knote[which];
 
-	if (which == FN_READ && (kn->kn_fflags & ~NOTE_NODATA) == 0 &&
+	if (which == FN_READ && (kn->kn_fflags & NOTE_LOWAT) == 0 &&
 	    (kn->kn_status & KN_GATED) == 0)
 		return 0;
 	return source_attach(fd, fn, which);

@@ -84,6 +84,13 @@ add_tcp(void)
 	read_of(tcp[0], EV_ADD, NOTE_NODATA);
 }
 
+/* As libev does, for whom NOTE_EOF asks for the end of files. */
+static void
+add_tcp_as_file(void)
+{
+	read_of(tcp[0], EV_ADD | EV_ENABLE, NOTE_EOF);
+}
+
 static void
 add_tcp_disabled(void)
 {
@@ -505,6 +512,8 @@ static const struct row {
 
 	{ "EV_ADD of READ, TCP", nothing, add_tcp, "epoll_ctl" },
 	{ "EV_ADD of READ, UNIX", nothing, add_local, "epoll_ctl" },
+	{ "EV_ADD of READ, NOTE_EOF", nothing, add_tcp_as_file, "epoll_ctl" },
+	{ "EV_ADD again, NOTE_EOF", add_tcp_as_file, add_tcp_as_file, "" },
 	{ "8 EV_ADD in a list", nothing, add_many,
 	    "epoll_ctl epoll_ctl epoll_ctl epoll_ctl "
 	    "epoll_ctl epoll_ctl epoll_ctl epoll_ctl" },
