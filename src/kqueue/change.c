@@ -66,7 +66,8 @@ change_plain(const struct kqueue *q, struct fdnote *fn, int which,
 	return true;
 }
 
-static int
+/* Whatever is not plain. */
+static __attribute__((noinline)) int
 descriptor_change(struct kqueue *q, const struct kevent *kev)
 {
 	int fd = (int)kev->ident, which = kev->filter == EVFILT_WRITE, error;
@@ -76,12 +77,8 @@ descriptor_change(struct kqueue *q, const struct kevent *kev)
 	if (kev->ident > INT_MAX)
 		return EBADF;
 	fn = descriptor_find(q, fd);
-	if (fn != NULL) {
-		if (descriptor_suspect(fd))
-			descriptor_verify(q, fd);
-		if (change_plain(q, fn, which, kev))
-			return 0;
-	}
+	if (fn != NULL && descriptor_suspect(fd))
+		descriptor_verify(q, fd);
 	if (fn == NULL || (fn->fn_knote[which].kn_status & KN_ATTACHED) == 0) {
 		if ((kev->flags & EV_ADD) == 0)
 			return unknown_descriptor(fd);
@@ -153,7 +150,7 @@ object_attach(struct kqueue *q, const struct filter *f,
 	return 0;
 }
 
-static int
+static __attribute__((noinline)) int
 object_change(struct kqueue *q, const struct kevent *kev)
 {
 	const struct filter *f = object_filter(kev->filter);
@@ -192,11 +189,17 @@ object_change(struct kqueue *q, const struct kevent *kev)
 int
 change_apply(struct kqueue *q, const struct kevent *kev)
 {
+	struct fdnote *fn;
+
 	if ((kev->flags & (EV_ENABLE | EV_DISABLE)) == (EV_ENABLE | EV_DISABLE))
 		return EINVAL;
 	if ((kev->flags & (EV_ADD | EV_KEEPUDATA)) == (EV_ADD | EV_KEEPUDATA))
 		return EINVAL;
-	if (kev->filter == EVFILT_READ || kev->filter == EVFILT_WRITE)
-		return descriptor_change(q, kev);
-	return object_change(q, kev);
+	if (kev->filter != EVFILT_READ && kev->filter != EVFILT_WRITE)
+		return object_change(q, kev);
+	if (kev->ident <= INT_MAX && !descriptor_suspect((int)kev->ident) &&
+	    (fn = descriptor_find(q, (int)kev->ident)) != NULL &&
+	    change_plain(q, fn, kev->filter == EVFILT_WRITE, kev))
+		return 0;
+	return descriptor_change(q, kev);
 }
