@@ -18,6 +18,7 @@
  */
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include <errno.h>
@@ -309,6 +310,36 @@ overflow(struct kqueue *q)
 			vnode_rescan(q, o);
 }
 
+/*
+ * With the last name of a file goes the watch, even if the file is open still,
+ * by a name that went before.
+ */
+static void
+ignored(struct kqueue *q, struct inode *in)
+{
+	const struct observer *ob = in->i_observers;
+	struct inode **to;
+	struct stat st;
+	int wd;
+
+	in->i_gone = true;
+	if (ob->ob_kind == OBSERVER_PARENT || fstat(ob->ob_fd, &st) == -1 ||
+	    st.st_nlink != 0 || (wd = watch(q, ob, wanted(in))) == -1)
+		return;
+	if (inode_find(q, wd) != NULL) {
+		put_right(q, ob, wd);
+		return;
+	}
+	inode_unlink(q, in);
+	in->i_wd = wd;
+	in->i_mask = wanted(in);
+	in->i_gone = false;
+	to = inode_chain(q, wd);
+	in->i_next = *to;
+	*to = in;
+	q->q_ninodes++;
+}
+
 static void
 tell_event(struct kqueue *q, const struct inotify_event *event)
 {
@@ -320,7 +351,7 @@ tell_event(struct kqueue *q, const struct inotify_event *event)
 	if ((in = inode_find(q, event->wd)) == NULL)
 		return;
 	if (event->mask & IN_IGNORED) {
-		in->i_gone = true;
+		ignored(q, in);
 		return;
 	}
 	for (ob = in->i_observers; ob != NULL; ob = next) {
