@@ -26,7 +26,8 @@ HARMLESS = """
 # They cannot fail as libkq calls them: with no wrong argument, on what is there
 # and takes it; or nothing depends on it.
 SAFE = """
-    atexit clock_gettime getrlimit getrlimit64 inotify_rm_watch munmap qsort
+    atexit clock_getres clock_gettime getrlimit getrlimit64 inotify_rm_watch
+    munmap qsort
     timerfd_settime
 """
 
