@@ -451,6 +451,59 @@ START_TEST(udata_survives_as_a_number)
 }
 END_TEST
 
+#if defined(EVFILT_VNODE) && defined(O_PATH)
+/* As entr opens and registers what it is given. */
+static int
+entr_watch(int dir, const char *name)
+{
+	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_PATH | O_NOFOLLOW);
+
+	ck_assert_int_ne(fd, -1);
+	t_change(fd, EVFILT_VNODE, EV_ADD | EV_CLEAR,
+	    NOTE_DELETE | NOTE_WRITE | NOTE_RENAME | NOTE_ATTRIB, 0, NULL);
+	return fd;
+}
+
+/* An editor saves: it writes a new file, and renames it over the old one. */
+static void
+save(int dir, const char *name)
+{
+	int fd = openat(dir, "new", O_WRONLY | O_CREAT | O_EXCL, 0644);
+
+	ck_assert_int_ne(fd, -1);
+	t_put(fd, 3);
+	close(fd);
+	ck_assert_int_eq(renameat(dir, "new", dir, name), 0);
+}
+
+/*
+ * R-VNODE-01, R-VNODE-15, R-FD-04: entr follows a file through saves: a knote
+ * that has told of NOTE_DELETE is deleted, its descriptor closed, and what has
+ * the name now is watched, mostly by the same number.
+ */
+START_TEST(entr_follows_a_name)
+{
+	int dir = open(t_dir(), O_RDONLY | O_DIRECTORY), fd, i;
+	struct kevent ev;
+
+	ck_assert_int_ne(dir, -1);
+	save(dir, "file");
+	fd = entr_watch(dir, "file");
+	for (i = 0; i < 5; i++) {
+		t_none();
+		save(dir, "file");
+		t_expect(&ev, fd, EVFILT_VNODE);
+		ck_assert_uint_ne(ev.fflags & NOTE_DELETE, 0);
+		t_delete(fd, EVFILT_VNODE);
+		close(fd);
+		fd = entr_watch(dir, "file");
+	}
+	close(fd);
+	close(dir);
+}
+END_TEST
+#endif
+
 /* R-FD-06: libevent makes a new queue in the child, and the old one works on.
  */
 START_TEST(new_queue_after_fork)
@@ -503,6 +556,9 @@ main(void)
 	tcase_add_test(tc, private_bits_of_nginx);
 	tcase_add_test(tc, filters_are_case_labels);
 	tcase_add_test(tc, udata_survives_as_a_number);
+#if defined(EVFILT_VNODE) && defined(O_PATH)
+	tcase_add_test(tc, entr_follows_a_name);
+#endif
 	tcase_add_test(tc, new_queue_after_fork);
 	return t_end();
 }
