@@ -75,9 +75,12 @@ kquay_input_begin(struct kquay_conn *c)
 
 	if (c->flags & C_TLS)
 		n = kquay_tls_take(c, kquay_pool_loop(c)->inbuf, READSIZE);
-	kquay_conn_open(c);
+	/* To take may need an answer, which may have failed. */
+	if (c->state != CONN_SHAKE)
+		return;
 	if (n > 0)
 		c->flags &= ~C_FRESH;
+	kquay_conn_open(c);
 	if (n > 0 || (c->flags & C_EOF))
 		pass(c, NULL, n > 0 ? (size_t)n : 0, 0);
 }

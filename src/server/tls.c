@@ -188,8 +188,11 @@ kquay_tls_shake(struct kquay_conn *c)
 		if (n == 0)
 			return fail(t, ECONNRESET);
 	}
-	if (t->ssl == NULL && begin(c, t) == -1)
-		return fail(t, ENOMEM);
+	if (t->ssl == NULL && begin(c, t) == -1) {
+		/* What has come is lost: to wait for memory is of no use. */
+		kquay_conn_end(c, KQUAY_ERROR, ENOMEM);
+		return 0;
+	}
 	ERR_clear_error();
 	rc = SSL_do_handshake(t->ssl);
 	if (rc == 1) {
