@@ -302,7 +302,7 @@ START_TEST(pipes_are_returned)
 }
 END_TEST
 
-/* Without pair_descriptors for a pipe it is copied. */
+/* Without descriptors for a pipe it is copied. */
 START_TEST(no_descriptor_for_a_pipe)
 {
 	struct stream there, back;
