@@ -5,7 +5,9 @@
  * get is computed from the whole of it by a model that knows no pieces.
  *
  * The input's first bytes make four protocols, the rest is what comes; the
- * sizes of the pieces are taken from a sum over all of it.
+ * sizes of the pieces are taken from a sum over all of it.  If the first byte
+ * says so, each byte comes many times and the limit is large: a length in
+ * three bytes is near it then.
  */
 #include "driver.h"
 
@@ -18,7 +20,13 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { INMAX = 64, PROTOCOLS = 4, HEARD = 1 << 16 };
+enum {
+	SMALL = 64, /* inmax of most inputs */
+	LARGE = 300000,
+	STRETCH = 700,
+	PROTOCOLS = 4,
+	HEARD = 4 << 20
+};
 
 /* What has been called: each a byte of its protocol, the text, a NUL. */
 struct heard {
@@ -28,6 +36,7 @@ struct heard {
 	int err;
 };
 
+static size_t inmax;
 static struct kquay_ops protocols[PROTOCOLS];
 static struct heard model, real;
 
@@ -107,7 +116,7 @@ static ssize_t
 model_frame(const struct kquay_framing *f, const char *data, size_t len,
     size_t *at, size_t *n)
 {
-	size_t max = f->max == 0 ? INMAX : f->max, dlen, i;
+	size_t max = f->max == 0 ? inmax : f->max, dlen, i;
 	uint64_t size = 0;
 
 	if (f->prefix == 0) {
@@ -116,10 +125,10 @@ model_frame(const struct kquay_framing *f, const char *data, size_t len,
 		*n = find(data, len, f->delim == NULL ? "\n" : f->delim, dlen);
 		if (*n == len) /* it may still end behind the last byte */
 			return len < dlen - 1 ||
-				(len - (dlen - 1) <= max && len + 1 <= INMAX) ?
+				(len - (dlen - 1) <= max && len + 1 <= inmax) ?
 			    0 :
 			    -1;
-		return *n > max || *n + dlen > INMAX ? -1 :
+		return *n > max || *n + dlen > inmax ? -1 :
 						       (ssize_t)(*n + dlen);
 	}
 	if (len < f->prefix)
@@ -132,7 +141,7 @@ model_frame(const struct kquay_framing *f, const char *data, size_t len,
 			return -2;
 		size -= f->prefix;
 	}
-	if (size > max || size > INMAX - (uint64_t)f->prefix)
+	if (size > max || size > inmax - (uint64_t)f->prefix)
 		return -1;
 	*at = f->prefix;
 	*n = (size_t)size;
@@ -145,7 +154,7 @@ model_line(const char *data, size_t len, size_t *at, size_t *n)
 {
 	size_t end = find(data, len, "\n", 1);
 
-	if (end > INMAX)
+	if (end > inmax)
 		return -1;
 	*at = 0;
 	*n = end > 0 && data[end - 1] == '\r' ? end - 1 : end;
@@ -231,7 +240,10 @@ on_close(struct kquay_conn *c, enum kquay_why why)
 static ssize_t
 give(int fd, void *buf, size_t len)
 {
-	size_t n = 1 + (choose(4) == 0 ? choose(200) : choose(5));
+	size_t n = 1 +
+	    (inmax == LARGE        ? choose(100000) :
+		    choose(4) == 0 ? choose(200) :
+				     choose(5));
 
 	(void)fd;
 	if (choose(8) == 0) {
@@ -261,8 +273,8 @@ static void
 run_real(const char *data, size_t len)
 {
 	static const struct kquay_sys sys = { .read = give, .kevent = wake };
-	static const struct kquay_conf conf = { .maxconn = 1,
-		.inmax = INMAX,
+	struct kquay_conf conf = { .maxconn = 1,
+		.inmax = (uint32_t)inmax,
 		.flags = KQUAY_NOSIGNAL,
 		.sys = &sys };
 	struct kquay *q;
@@ -321,16 +333,19 @@ make_protocol(struct kquay_ops *ops, const uint8_t *config)
 		ops->framing.prefix = config[1] % 8 + 1;
 		ops->framing.flags = config[1] / 8 % 4;
 	}
-	ops->framing.max = config[0] / 4 % 64;
+	ops->framing.max = config[0] / 4 % 32 * (inmax == LARGE ? 10000 : 2);
 }
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	static char stretched[1024 * STRETCH];
+	const char *text;
 	size_t i;
 
 	if (size < 2 * (size_t)PROTOCOLS || size > 8192)
 		return 0;
+	inmax = data[0] & 0x80 && size <= 1024 ? LARGE : SMALL;
 	for (i = 0; i < PROTOCOLS; i++)
 		make_protocol(&protocols[i], data + 2 * i);
 	random_state = 88172645463325252u;
@@ -338,8 +353,15 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		random_state = (random_state ^ data[i]) * 1099511628211u;
 	data += 2 * (size_t)PROTOCOLS;
 	size -= 2 * (size_t)PROTOCOLS;
-	run_model((const char *)data, size);
-	run_real((const char *)data, size);
+	text = (const char *)data;
+	if (inmax == LARGE) {
+		for (i = 0; i < size; i++)
+			memset(stretched + i * STRETCH, data[i], STRETCH);
+		text = stretched;
+		size *= STRETCH;
+	}
+	run_model(text, size);
+	run_real(text, size);
 	if (model.len != real.len ||
 	    memcmp(model.text, real.text, model.len) != 0)
 		fail("heard %zu bytes, not %zu", real.len, model.len);
