@@ -15,8 +15,9 @@
 #include "kq.h"
 
 #define OBJSLAB 256
-#define CHUNK 128 /* slabs that are allocated at once when there are as many   \
-	           */
+#define CHUNK                                                                  \
+	128 /* slabs that are allocated at once when there are as many         \
+	     */
 #define MINHASH 64
 
 static const struct {
