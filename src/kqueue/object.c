@@ -15,9 +15,7 @@
 #include "kq.h"
 
 #define OBJSLAB 256
-#define CHUNK                                                                  \
-	128 /* slabs that are allocated at once when there are as many         \
-	     */
+#define CHUNK 128 /* slabs at once when there are as many */
 #define MINHASH 64
 
 static const struct {
