@@ -79,11 +79,12 @@ check:
 
 # What libFuzzer finds out goes into build-fuzz/corpus, where it goes on from.
 FUZZ = build-fuzz/tests/fuzz
+FUZZ_CFLAGS = -O1 -fsanitize=fuzzer-no-link -fno-sanitize-recover=all
 fuzz:
 	@tools/setup build check fuzz
 	@[ -e build-fuzz/build.ninja ] || CC=clang meson setup -Dfuzz=true \
-	    -Db_sanitize=address,undefined -Db_lundef=false '-Dc_args=-O1 \
-	    -fsanitize=fuzzer-no-link -fno-sanitize-recover=all' build-fuzz
+	    -Db_sanitize=address,undefined -Db_lundef=false \
+	    '-Dc_args=$(FUZZ_CFLAGS)' build-fuzz
 	@ninja -C build-fuzz tests/fuzz/kevent_model tests/fuzz/libfuzzer_model
 	@mkdir -p build-fuzz/corpus
 	@ASAN_OPTIONS=detect_stack_use_after_return=0:detect_leaks=0 \
