@@ -51,7 +51,9 @@ TESTENV = PYTEST_ADDOPTS=-rs $(if $(SANITIZE),KQUAY_SANITIZE=$(SANITIZE) \
     TSAN_OPTIONS=second_deadlock_stack=1:suppressions=$(CURDIR)/tests/tsan.supp \
     $(if $(findstring thread,$(SANITIZE)),$(if $(NOASLR),setarch -R)))
 NOASLR = $(shell setarch -R true 2>/dev/null && echo yes)
-TESTARGS = --print-errorlogs $(if $(SANITIZE),--no-suite lint -t 4) \
+# Most tests wait more than they work.
+JOBS = $(shell echo $$((2 * $$(nproc))))
+TESTARGS = --print-errorlogs --num-processes $(JOBS) $(if $(SANITIZE),--no-suite lint -t 4) \
     $(if $(SUITE),--suite $(SUITE)) $(TEST)
 
 # The folder that is in the way of an installation, or nothing.
