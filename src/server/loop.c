@@ -98,7 +98,8 @@ kquay_free(struct kquay *q)
 	kquay_output_uncork(q);
 	for (c = NULL; (c = kquay_pool_next(q, c)) != NULL;)
 		kquay_conn_end(c, KQUAY_SHUTDOWN, 0);
-	kquay_conn_reap(q);
+	while (q->dead != 0)
+		kquay_conn_reap(q);
 	kquay_post_run(q);
 	kquay_resolve_fini(q);
 	kquay_watch_fini(q);
@@ -229,8 +230,12 @@ kquay_loop_forget(struct kquay *q, const struct kquay_conn *c, int fd)
 int
 kquay_loop_apply(struct kquay *q, const struct kevent *change)
 {
-	return (q->sys.kevent != NULL ? q->sys.kevent : kevent)(q->kq, change,
-	    1, NULL, 0, NULL);
+	int rc;
+
+	rc = (q->sys.kevent != NULL ? q->sys.kevent : kevent)(q->kq, change, 1,
+	    NULL, 0, NULL);
+	/* A signal comes after the changes have been made. */
+	return rc == -1 && errno != EINTR ? -1 : 0;
 }
 
 /* Apply all changes now.  A connection whose change fails is ended. */
