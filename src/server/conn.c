@@ -263,7 +263,7 @@ kquay_detach(struct kquay_conn *c)
 
 	if (q->corked == c)
 		kquay_output_uncork(q);
-	if (c->state != CONN_OPEN || (c->flags & C_TLS)) {
+	if (c->state != CONN_OPEN || (c->flags & (C_TLS | C_EOF))) {
 		errno = EINVAL;
 		return -1;
 	}
@@ -521,7 +521,8 @@ kquay_conn_expire(struct kquay_conn *c)
 		kquay_conn_hangup(c, KQUAY_HANDSHAKE);
 	else {
 		/* What is queued has not moved all the while. */
-		if (c->flags & C_QUEUED)
+		if ((c->flags & C_QUEUED) ||
+		    (c->state == CONN_SPLICE && kquay_splice_writing(c)))
 			c->flags |= C_RESET;
 		kquay_conn_end(c, KQUAY_IDLE, 0);
 	}
@@ -630,20 +631,26 @@ unready(struct kquay_conn *c)
 	c->flags &= ~C_READY;
 }
 
-/* The end of the batch, and of all that has ended in it. */
+/*
+ * The end of the batch, and of all that has ended in it.  What ends in a close
+ * callback goes at the end of the next: who dials again there, and fails at
+ * once, must not keep the loop.
+ */
 void
 kquay_conn_reap(struct kquay *q)
 {
+	uint32_t last = q->dead_tail, link;
 	struct kquay_conn *c;
 
-	while (q->dead != 0) {
-		c = kquay_pool_at(q, q->dead);
+	do {
+		link = q->dead;
+		c = kquay_pool_at(q, link);
 		if (c->flags & C_READY)
 			unready(c);
 		tell(c);
 		q->dead = c->next;
 		release(c);
-	}
+	} while (link != last);
 	kquay_output_uncork(q);
 	if (q->full || q->resting)
 		kquay_listen_resume(q);
@@ -731,8 +738,6 @@ kquay_timeout(struct kquay_conn *c, int idle, int life)
 	struct more *more = kquay_pool_more(c);
 	uint32_t now = kquay_wheel_now(q);
 
-	if (c->state == CONN_DEAD)
-		return; /* active is a link of the list of the dead now */
 	/* Without a limit so far nobody may have looked at the clock. */
 	if (!kquay_wheel_has(c))
 		c->active = now;

@@ -122,13 +122,10 @@ struct kquay_conn {
 		struct kquay *loop; /* of slot 0 */
 	};
 	int fd;
-	union {
-		uint32_t active; /* when a byte went either way */
-		uint32_t next;   /* list of the free, or of the dead */
-	};
+	uint32_t active; /* when a byte went either way */
 	uint32_t born;  /* when the state began: SHAKE, OPEN, or closing */
 	uint32_t flags; /* enum conn_flag, and C_LIST */
-	unsigned wheel_next : 24;
+	unsigned next : 24; /* list of the wheel, of the dead, or of the free */
 	unsigned state : 4; /* enum conn_state */
 	unsigned why : 4;   /* enum kquay_why, once closing */
 	union peer_addr peer;

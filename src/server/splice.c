@@ -35,7 +35,8 @@ enum {
 	BULK_AFTER = 2,  /* reads of BULK_MIN that make it bulk */
 	BULK_MIN = 16 * 1024,
 	BULK_SHORT = 4096, /* as many of less do not */
-	BULK_TURNS = 8     /* pipes full in one event, for others' sake */
+	BULK_TURNS = 8,    /* pipes full in one event, for others' sake */
+	ANSWERS_MAX = 4 * READSIZE /* to what TLS asks, not taken by the peer */
 };
 
 struct pipe {
@@ -165,7 +166,9 @@ kquay_splice_begin(struct kquay_conn *c)
 int
 kquay_splice_reading(const struct kquay_conn *c)
 {
-	return !(c->flags & C_PAUSED) && !held(c);
+	return !(c->flags & C_PAUSED) && !held(c) &&
+	    !((c->flags & C_QUEUED) &&
+		kquay_pool_more(c)->outlen > ANSWERS_MAX);
 }
 
 /* Whether something for c is in a pipe. */
@@ -381,7 +384,8 @@ at_end(struct kquay_conn *c)
 		kquay_conn_end(c, KQUAY_ERROR, kquay_tls_broken(c));
 		return;
 	}
-	if (held(c) || f->done) {
+	/* If what was kept has not been sent yet, its end comes behind it. */
+	if (held(c) || f->done || (c->flags & C_READY)) {
 		kquay_conn_interest(c);
 		return;
 	}

@@ -77,7 +77,7 @@ void
 kquay_wheel_clear(struct kquay_conn *c)
 {
 	struct kquay *q = kquay_pool_loop(c);
-	uint32_t link = kquay_pool_link(c), prev, next = c->wheel_next;
+	uint32_t link = kquay_pool_link(c), prev, next = c->next;
 	struct wheel *w = &q->wheel;
 	unsigned slot;
 
@@ -86,7 +86,7 @@ kquay_wheel_clear(struct kquay_conn *c)
 	if (next != 0)
 		w->prev[next] = prev;
 	if (!(prev & WHEEL_FIRST))
-		kquay_pool_at(q, prev)->wheel_next = next;
+		kquay_pool_at(q, prev)->next = next;
 	else {
 		slot = prev & ~WHEEL_FIRST;
 		w->head[slot] = next;
@@ -94,7 +94,7 @@ kquay_wheel_clear(struct kquay_conn *c)
 			w->map[slot / WHEEL_SLOTS] &=
 			    ~((uint64_t)1 << (slot % WHEEL_SLOTS));
 	}
-	w->prev[link] = c->wheel_next = 0;
+	w->prev[link] = c->next = 0;
 	w->count--;
 }
 
@@ -168,9 +168,9 @@ put(struct kquay *q, struct kquay_conn *c, uint32_t tick)
 	w->map[level] |= (uint64_t)1 << slot;
 	slot += level * WHEEL_SLOTS;
 
-	c->wheel_next = w->head[slot];
-	if (c->wheel_next != 0)
-		w->prev[c->wheel_next] = kquay_pool_link(c);
+	c->next = w->head[slot];
+	if (c->next != 0)
+		w->prev[c->next] = kquay_pool_link(c);
 	w->prev[kquay_pool_link(c)] = WHEEL_FIRST | slot;
 	w->head[slot] = kquay_pool_link(c);
 	w->count++;

@@ -319,7 +319,9 @@ kquay_tls_take(struct kquay_conn *c, char *buf, size_t size)
 		if (err != SSL_ERROR_ZERO_RETURN)
 			fail(t, EPROTO);
 	}
+	/* Who asks and does not take the answers is not read from. */
 	send_out(c);
+	(void)kquay_output_limit(c);
 	if (t->ended)
 		c->flags |= C_EOF;
 	if (got > 0 || t->ended)
