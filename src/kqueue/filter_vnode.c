@@ -89,6 +89,14 @@ record(struct kqueue *q, struct object *o, uint32_t notes)
 		object_activate(q, o);
 }
 
+bool
+vnode_is(const struct object *o, const struct stat *st)
+{
+	const struct stat *seen = &vnode_of(o)->v_seen;
+
+	return st->st_dev == seen->st_dev && st->st_ino == seen->st_ino;
+}
+
 /*
  * 0 or an errno value.  EBADF: the number names another file by now, closed
  * behind our back.  On an overlay a file that is written to may get another
@@ -101,7 +109,7 @@ stat_same(struct kqueue *q, const struct object *o, struct stat *now)
 
 	if (fstat((int)o->o_ident, now) == -1)
 		return errno;
-	if (now->st_dev == v->v_seen.st_dev && now->st_ino == v->v_seen.st_ino)
+	if (vnode_is(o, now))
 		return 0;
 	if (!inotify_same(q, &v->v_self))
 		return EBADF;
@@ -449,7 +457,13 @@ vnode_report(struct kqueue *q, struct object *o, struct kevent *ev)
 static bool
 vnode_same(struct kqueue *q, struct object *o)
 {
-	return inotify_same(q, &vnode_of(o)->v_self);
+	const struct observer *ob = &vnode_of(o)->v_self;
+
+	if (inotify_same(q, ob))
+		return true;
+	/* The kernel may have let go of it, and that is still to be read. */
+	inotify_collect(q);
+	return inotify_same(q, ob);
 }
 
 const struct filter filter_vnode = {

@@ -312,32 +312,32 @@ overflow(struct kqueue *q)
 
 /*
  * With the last name of a file goes the watch, even if the file is open still,
- * by a name that went before.
+ * by a name that went before.  Unless the number names another by now, what
+ * observes it goes on.
  */
+static bool
+is_nameless(struct kqueue *q, const struct observer *ob)
+{
+	struct stat st;
+
+	if (ob->ob_kind == OBSERVER_PARENT || fstat(ob->ob_fd, &st) == -1 ||
+	    st.st_nlink != 0)
+		return false;
+	return ob->ob_kind == OBSERVER_FILE ||
+	    vnode_is(object_at(q, ob->ob_object), &st);
+}
+
 static void
 ignored(struct kqueue *q, struct inode *in)
 {
-	const struct observer *ob = in->i_observers;
-	struct inode **to;
-	struct stat st;
-	int wd;
+	struct observer *ob, *next;
 
 	in->i_gone = true;
-	if (ob->ob_kind == OBSERVER_PARENT || fstat(ob->ob_fd, &st) == -1 ||
-	    st.st_nlink != 0 || (wd = watch(q, ob, wanted(in))) == -1)
-		return;
-	if (inode_find(q, wd) != NULL) {
-		put_right(q, ob, wd);
-		return;
+	for (ob = in->i_observers; ob != NULL; ob = next) {
+		next = ob->ob_next;
+		if (is_nameless(q, ob))
+			inotify_observe(q, ob, ob->ob_mask);
 	}
-	inode_unlink(q, in);
-	in->i_wd = wd;
-	in->i_mask = wanted(in);
-	in->i_gone = false;
-	to = inode_chain(q, wd);
-	in->i_next = *to;
-	*to = in;
-	q->q_ninodes++;
 }
 
 static void

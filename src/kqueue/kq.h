@@ -49,6 +49,7 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "inotify.h"
 #include "lock.h"
 #include "timers.h"
 #include "watch.h"
@@ -109,22 +110,6 @@ enum fdtype {
 	FD_FILE,   /* regular file or directory: epoll refuses */
 	FD_DEVICE, /* other that epoll refuses */
 	FD_OTHER   /* other that epoll takes */
-};
-
-/* Who is told what inotify says of an inode, see inotify.c. */
-struct observer {
-	struct observer *ob_next;
-	struct inode *ob_inode; /* NULL: observes nothing */
-	uint32_t ob_mask;       /* IN_* */
-	int ob_fd;              /* by which the inode is found */
-	uint32_t ob_object;     /* VNODE */
-	uint8_t ob_kind;        /* enum observer_kind */
-};
-
-enum observer_kind {
-	OBSERVER_FILE,  /* a READ knote, of ob_fd */
-	OBSERVER_VNODE, /* a VNODE knote */
-	OBSERVER_PARENT /* a VNODE knote, of the directory above */
 };
 
 /* What does not fit in a slot because almost nobody uses it. */
@@ -717,25 +702,12 @@ int file_attach(struct kqueue *, int fd, struct fdnote *);
 void file_detach(struct kqueue *, struct fdnote *);
 void file_changed(struct kqueue *, int fd);
 
-/* -- inotify.c: what happens to inodes ------------------------------------- */
-
-/*
- * Observe the inode of ob_fd, or the directory above it, instead of what was
- * observed before.  On failure that is left as it was: EBADF, EACCES (it may
- * not be read), ENOMEM (the user has no more watches), EMFILE (no more
- * instances), ENOTSUP (there is no /proc).
- */
-int inotify_observe(struct kqueue *, struct observer *, uint32_t mask);
-void inotify_forget(struct kqueue *, struct observer *);
-/* Does the number still name the inode that is observed? */
-bool inotify_same(struct kqueue *, const struct observer *);
-/* Tell all observers of what has happened until now. */
-void inotify_collect(struct kqueue *);
-/* The queue closes.  All observers have to be forgotten. */
-void inotify_close(struct kqueue *);
-
 /* -- filter_vnode.c -------------------------------------------------------- */
 
+struct stat;
+
+/* Is this what fstat() says of the file that it watches? */
+bool vnode_is(const struct object *, const struct stat *);
 /* named: it happened to a name in the directory. */
 void vnode_event(struct kqueue *, struct object *, uint32_t event, bool named);
 /* A directory may have been removed. */

@@ -179,9 +179,12 @@ static void
 outers_restore(struct outers *all)
 {
 	struct outer *o;
+	size_t i;
 
-	for (o = all->list; o < all->list + all->number; o++)
+	for (i = 0; i < all->number; i++) {
+		o = &all->list[i];
 		epoll_ctl(o->o_epoll, EPOLL_CTL_ADD, o->o_name, &o->o_event);
+	}
 	free(all->list);
 }
 

@@ -76,6 +76,11 @@ extern int kq;
 extern bool verbose;
 extern uint64_t seed; /* names the input */
 extern bool strict;   /* KQ_STRICT: a close() behind our back is seen */
+/*
+ * A number was closed behind our back that had a copy.  To be rid of it the
+ * library may make its epoll anew, which tells edges once more, when it likes.
+ */
+extern bool repaired;
 
 /* With -v, what is done and what comes. */
 __attribute__((format(printf, 1, 2))) void say(const char *, ...);

@@ -176,8 +176,9 @@ duplicate(struct number *n)
 
 /* Every way there is to make a number name nothing. */
 static void
-close_number(int fd)
+close_number(const struct number *n)
 {
+	const int fd = n->fd;
 	int over;
 
 	switch (choose(6)) {
@@ -193,6 +194,7 @@ close_number(int fd)
 	case 2:
 		if (strict) {
 			syscall(SYS_close, fd);
+			repaired |= n->sock->names > 1;
 			break;
 		}
 		/* FALLTHROUGH */
@@ -207,7 +209,7 @@ replace(struct number *n)
 {
 	struct sock *old = n->sock;
 
-	close_number(n->fd);
+	close_number(n);
 	open_number(n);
 	unname(old);
 	drop_copy(n);
