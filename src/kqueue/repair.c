@@ -203,6 +203,16 @@ wake_all(struct kqueue *q)
 	syscall(SYS_write, q->q_wake, &one, sizeof(one));
 }
 
+/* A number that names another file by now is not to be registered for it. */
+static void
+verify_all(struct kqueue *q)
+{
+	int fd;
+
+	for (fd = 0; descriptor_next(q, &fd) != NULL; fd++)
+		descriptor_verify(q, fd);
+}
+
 void
 repair(struct kqueue *q)
 {
@@ -217,6 +227,7 @@ repair(struct kqueue *q)
 		return;
 	}
 	outers_find(q, &outers);
+	verify_all(q);
 	wake_all(q);
 	syscall(SYS_dup3, fd, q->q_epoll, O_CLOEXEC);
 	kqueue_replace(q, fd);

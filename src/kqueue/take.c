@@ -68,7 +68,7 @@ static bool
 is_plain(const struct fdnote *fn, const struct knote *kn)
 {
 	return (kn->kn_flags & EV_CLEAR) == 0 &&
-	    (kn->kn_status & (KN_GATED | KN_QUEUED)) == 0 &&
+	    (kn->kn_status & (KN_GATED | KN_QUEUED | KN_FORCED)) == 0 &&
 	    (fn->fn_kernel & (FK_ONCE | FK_WONCE)) == 0;
 }
 
@@ -106,12 +106,13 @@ report_descriptor(struct turn *t, int fd, struct fdnote *fn, int which,
 	if (had_turn(t, kn, (uintptr_t)fd, fn_filter(which))) {
 		/*
 		 * The kernel finds a level again, but not an edge, nor the
-		 * level of a gated knote, which it watches by edges.
+		 * level of a gated knote, which it watches by edges, nor one
+		 * that is forced.
 		 */
 		if (kn->kn_flags & EV_CLEAR ?
 			!merge(t, (uintptr_t)fd, fn_filter(which), verdict,
 			    mask) :
-			(kn->kn_status & KN_GATED) != 0)
+			forced)
 			descriptor_push(q, fd, fn, which);
 		return;
 	}
