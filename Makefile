@@ -3,7 +3,7 @@
 #	make			build everything
 #	make run		build, then serve examples/kquay.conf
 #	make check		build, then run the tests; one line of figures at the end
-#	  SUITE=conformance	  of one suite: unit, conformance, program or lint
+#	  SUITE=conformance	  of one suite: unit, program, lint, ...; HACKING.md
 #	  TEST=name		  one test
 #	  SANITIZE=address,undefined  or thread: in a build of its own
 #	  WERROR=1		  warnings are errors
