@@ -2,6 +2,7 @@
  * welcome: a TCP server on one kernel queue, after the article "Handling TCP
  * Connections with Kqueue Event Notification".
  *
+ *	cc -D_GNU_SOURCE welcome.c $(pkg-config --cflags --libs kq)
  *	welcome [port]			then: nc 127.0.0.1 8080
  *
  * The queue reports the listening socket and every client.  A client is found

@@ -3,6 +3,7 @@
  * UNIX socket, after the later sections of "Handling TCP Connections with
  * Kqueue Event Notification".
  *
+ *	cc -D_GNU_SOURCE welcome_all.c $(pkg-config --cflags --libs kq)
  *	welcome_all [host [port [path]]]	then: nc -U local.s
  *
  * Host "*" is every address that the machine has.
