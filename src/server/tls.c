@@ -218,7 +218,7 @@ begin(struct kquay_conn *c, struct tls *t)
 
 	t->ssl = kquay_tls_ssl(t->tls, (c->flags & C_CLIENT) != 0);
 	bio = BIO_new(method);
-	if (t->ssl == NULL || bio == NULL) {
+	if (t->ssl == NULL || bio == NULL || !SSL_set_app_data(t->ssl, c)) {
 		SSL_free(t->ssl);
 		BIO_free(bio);
 		t->ssl = NULL;
@@ -227,7 +227,6 @@ begin(struct kquay_conn *c, struct tls *t)
 	BIO_set_data(bio, c);
 	BIO_set_init(bio, 1);
 	SSL_set_bio(t->ssl, bio, bio);
-	SSL_set_app_data(t->ssl, c);
 	if (c->flags & C_CLIENT) {
 		SSL_set_connect_state(t->ssl);
 		return expect_server(t);
@@ -363,6 +362,10 @@ kquay_tls_send(struct kquay_conn *c, const char *data, size_t len)
 			return -1;
 		}
 		send_out(c);
+		if (c->state == CONN_DEAD) {
+			errno = (int)kquay_pool_more(c)->err;
+			return -1;
+		}
 		if (kquay_output_limit(c) == -1)
 			return -1;
 	}

@@ -18,6 +18,7 @@ struct kquay *q;
 char kit_port[8];
 struct kit_closed kit_closed;
 int64_t kit_clock = 1000000;
+int kit_times = 1;
 
 static char directory[64];
 
@@ -237,7 +238,7 @@ kit_main(const char *name, const TTest **const tests[], int n)
 	for (i = 0; i < n; i++)
 		if (getenv("TEST") == NULL ||
 		    strcmp(getenv("TEST"), (*tests[i])->name) == 0)
-			tcase_add_test(tc, *tests[i]);
+			tcase_add_loop_test(tc, *tests[i], 0, kit_times);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);

@@ -76,6 +76,8 @@ void	kit_step(void);
 /* Step until nothing happens any more. */
 void	kit_settle(void);
 
+/* How often each test runs, as _i from 0 [once]. */
+extern int kit_times;
 int	kit_main(const char *name, const TTest **const tests[], int n);
 #define KIT_MAIN(name, tests) \
 	int								\
