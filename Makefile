@@ -61,6 +61,10 @@ CANNOT_WRITE = $(shell d=$(DESTDIR)$(PREFIX); \
     while [ ! -e "$$d" ]; do d=$$(dirname "$$d"); done; \
     [ -w "$$d" ] || echo "$$d")
 
+# What sudo has made in somebody's build folder is his again, or his next make
+# could not write there.
+GIVE_BACK = [ "$$(id -u)" -ne 0 ] || chown -fhR --reference=. $(BUILD) || :
+
 .PHONY: all run check conformance fuzz check-ports bench install single uninstall clean help
 
 all:
@@ -118,6 +122,7 @@ install: all
 	    -Dlibkqueue_alias=$(if $(ALIAS),true,false) && \
 	    ninja -C $(BUILD) && echo "$(PREFIX) $(ALIAS)" >$(BUILD)/prefix; }
 	@DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild
+	@$(GIVE_BACK)
 	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" -ne 0 ] || /sbin/ldconfig
 
 single:
@@ -125,6 +130,7 @@ single:
 
 uninstall:
 	@ninja -C $(BUILD) uninstall
+	@$(GIVE_BACK)
 
 clean:
 	@rm -rf build build-* dist
