@@ -248,7 +248,7 @@ kquay_bind_fd(struct kquay *q, int fd)
 	struct sockaddr *sa = (struct sockaddr *)&ss;
 	socklen_t salen = sizeof(ss), len = sizeof(int);
 	char text[ADDR_TEXT];
-	int listens = 0, type = 0, fl, fdfl;
+	int listens = 0, type = 0, on = 1, fl, fdfl;
 
 	snprintf(text, sizeof(text), "fd:%d", fd);
 	if (q->stopping) {
@@ -269,8 +269,11 @@ kquay_bind_fd(struct kquay *q, int fd)
 	fcntl(fd, F_SETFD, fdfl | FD_CLOEXEC);
 	if (getsockname(fd, sa, &salen) == 0)
 		kquay_addr_text(sa, salen, text, sizeof(text));
-	if (kquay_listener_new(q, fd, text) != NULL)
+	if (kquay_listener_new(q, fd, text) != NULL) {
+		/* A UNIX socket has no such thing. */
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 		return 1;
+	}
 	complain(q, text);
 	fcntl(fd, F_SETFL, fl);
 	fcntl(fd, F_SETFD, fdfl);

@@ -12,6 +12,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -143,7 +144,8 @@ START_TEST(an_inherited_socket_is_taken_over)
 {
 	struct sockaddr_in sin = { .sin_family = AF_INET,
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	int fd, p[2];
+	socklen_t len = sizeof(int);
+	int fd, p[2], at_once = 0;
 
 	kit_start(&greeter, NULL);
 	fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -153,6 +155,8 @@ START_TEST(an_inherited_socket_is_taken_over)
 	ck_assert_int_eq(listen(fd, 5), 0);
 	ck_assert_int_eq(kquay_listen_fd(q, fd), 1);
 	ck_assert_int_eq(fcntl(fd, F_GETFD), FD_CLOEXEC);
+	getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &at_once, &len);
+	ck_assert_int_eq(at_once, 1);
 	strcpy(kit_port, strrchr(kquay_listening(q, 1), ':') + 1);
 	kit_expect(kit_connect(), "welcome 127.0.0.1:");
 	ck_assert_int_eq(kquay_listen_fd(q, -1), -1);
