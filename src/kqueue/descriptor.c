@@ -312,21 +312,30 @@ unregister(struct kqueue *q, int fd, struct fdnote *fn)
 	fn->fn_knote[FN_WRITE].kn_status &= (uint8_t)~KN_QUEUED;
 }
 
+/*
+ * Without a knote it is left registered for nothing, for the next one is often
+ * near: WRITE goes, READ comes.  Unless its end has come, or what is reported
+ * unasked, which would come again.
+ */
 void
-descriptor_narrow(struct kqueue *q, int fd, struct fdnote *fn)
+descriptor_narrow(struct kqueue *q, int fd, struct fdnote *fn, uint32_t mask)
 {
-	uint16_t want = interest(q, fn);
+	uint16_t want = interest(q, fn), off = fn->fn_kernel ^ want;
+	bool main = (fn->fn_kernel & FK_MAIN) && (off & MAIN_BITS);
+	bool writer = (fn->fn_kernel & FK_WRITER) && (off & WRITER_BITS);
 
 	if (((fn->fn_knote[FN_READ].kn_status |
 		 fn->fn_knote[FN_WRITE].kn_status) &
-		KN_ATTACHED) == 0) {
+		KN_ATTACHED) == 0 &&
+	    ((mask & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0 ||
+		(!main && !writer))) {
 		unregister(q, fd, fn);
 		return;
 	}
-	if ((fn->fn_kernel & FK_MAIN) && (fn->fn_kernel ^ want) & MAIN_BITS)
-		sync_main(q, fd, fn, want, REARM);
-	if ((fn->fn_kernel & FK_WRITER) && (fn->fn_kernel ^ want) & WRITER_BITS)
-		sync_writer(q, fd, fn, want, REARM);
+	/* An error: the number names another file. */
+	if ((main && sync_main(q, fd, fn, want, REARM) != 0) ||
+	    (writer && sync_writer(q, fd, fn, want, REARM) != 0))
+		descriptor_purge(q, fd);
 }
 
 /* -- knotes ---------------------------------------------------------------- */
@@ -597,7 +606,10 @@ register_new(struct kqueue *q, int fd, struct fdnote *fn, int which)
 	return sync_kernel(q, fd, fn, which, REARM);
 }
 
-/* Register a new knote with the kernel; the closes that overlap are noticed. */
+/*
+ * Register a new knote with the kernel; the closes that overlap are noticed.
+ * ENOENT: what is registered is not what the number names.
+ */
 static inline __attribute__((always_inline)) int
 attach_kernel(struct kqueue *q, int fd, struct fdnote *fn, int which)
 {
@@ -605,7 +617,9 @@ attach_kernel(struct kqueue *q, int fd, struct fdnote *fn, int which)
 	int error;
 
 	if ((error = register_new(q, fd, fn, which)) == EPERM)
-		error = attach_unpollable(q, fd, fn, which);
+		error = fn->fn_kernel != 0 ?
+		    ENOENT :
+		    attach_unpollable(q, fd, fn, which);
 	if (error != 0)
 		return error;
 	if (watch_add_raced(fd, seen))
@@ -620,10 +634,14 @@ attach_kernel(struct kqueue *q, int fd, struct fdnote *fn, int which)
 static SELDOM int
 attach_again(struct kqueue *q, int fd, struct fdnote *fn, int which)
 {
+	int error;
+
 	if (fn->fn_knote[!which].kn_status & KN_ATTACHED)
 		release(q, fd, fn, !which);
 	purge_objects(q, fd, fn);
 	unregister(q, fd, fn);
+	if ((error = classify(fd, fn, which)) != 0)
+		return error;
 	return attach_kernel(q, fd, fn, which);
 }
 

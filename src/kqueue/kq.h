@@ -603,8 +603,9 @@ SELDOM void descriptor_relook(struct kqueue *, int fd, struct fdnote *,
 SELDOM void descriptor_push(struct kqueue *, int fd, struct fdnote *,
     int which);
 void descriptor_detach(struct kqueue *, int fd, struct fdnote *, int which);
-/* The kernel reported what no knote wants: watch only what they want. */
-SELDOM void descriptor_narrow(struct kqueue *, int fd, struct fdnote *);
+/* The kernel reported a mask no knote wants: watch only what they want. */
+SELDOM void descriptor_narrow(struct kqueue *, int fd, struct fdnote *,
+    uint32_t mask);
 /* The number is about to name something else. */
 void descriptor_purge(struct kqueue *, int fd);
 /* The program did something to it that the kernel tells nobody. */

@@ -148,12 +148,12 @@ report_descriptor(struct turn *t, int fd, struct fdnote *fn, int which,
  * found there.  Less of the same brings nothing new.
  */
 static void
-narrow(struct turn *t, int fd, struct fdnote *fn)
+narrow(struct turn *t, int fd, struct fdnote *fn, uint32_t mask)
 {
 	const uint16_t edge = FK_EDGE | FK_WEDGE;
 	uint16_t before = fn->fn_kernel ^ edge;
 
-	descriptor_narrow(t->t_queue, fd, fn);
+	descriptor_narrow(t->t_queue, fd, fn, mask);
 	t->t_moved |=
 	    fn->fn_kernel != 0 && ((fn->fn_kernel ^ edge) & ~before) != 0;
 }
@@ -171,8 +171,8 @@ ask(struct turn *t, int fd, struct fdnote *fn, int which, uint32_t mask)
 		recheck_later(t->t_queue);
 	/* Gated now, or no longer: the kernel must watch it another way. */
 	if ((before ^ kn->kn_status) & (KN_GATED | KN_NEVER))
-		narrow(t, fd, fn);
-	return verdict;
+		narrow(t, fd, fn, mask);
+	return knote_enabled(kn) ? verdict : SILENT;
 }
 
 /*
@@ -252,7 +252,7 @@ take_descriptor(struct turn *t, const struct epoll_event *e, bool writer)
 			wanted |= offer(t, fd, fn, FN_WRITE, e->events);
 	}
 	if (!wanted) {
-		narrow(t, fd, fn);
+		narrow(t, fd, fn, e->events);
 	} else if (once) {
 		/* The kernel has let go of what is waited for still, too. */
 		descriptor_relook(t->t_queue, fd, fn, FN_READ);

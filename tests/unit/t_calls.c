@@ -205,6 +205,15 @@ add_and_delete_write(void)
 	write_of(tcp[0], EV_DELETE);
 }
 
+/* The kernel has told of it when nobody wanted to know. */
+static void
+drop_write(void)
+{
+	write_of(tcp[0], EV_ADD);
+	write_of(tcp[0], EV_DELETE);
+	expect(0, &at_once);
+}
+
 static void
 somebody_calls(void)
 {
@@ -537,6 +546,9 @@ static const struct row {
 	{ "EV_ENABLE of WRITE", add_write, enable_write, "" },
 	{ "EV_DELETE of WRITE", add_write, delete_write, "" },
 	{ "EV_ADD of WRITE after EV_DELETE", add_and_delete_write, add_write,
+	    "epoll_ctl" },
+
+	{ "EV_ADD of WRITE after EV_DELETE and a look", drop_write, add_write,
 	    "epoll_ctl" },
 
 	{ "wait, no data", tcp_is_ready, wait_one, "epoll_wait" },

@@ -14,6 +14,7 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -158,6 +159,64 @@ START_TEST(watched_by_an_epoll)
 }
 END_TEST
 
+/* Nor does it make the queue look ready when no knote wants to know. */
+START_TEST(lost_and_unwanted)
+{
+	static const unsigned short ways[] = { EV_DISABLE, EV_DELETE };
+	struct pollfd pfd = { .fd = kq, .events = POLLIN };
+	struct kevent ev;
+
+	ck_assert_int_eq(change(fds[0], EVFILT_READ, EV_ADD), 0);
+	ck_assert_int_ne(dup(fds[0]), -1);
+	ck_assert_int_eq(write(fds[1], "x", 1), 1);
+	ck_assert_int_eq(change(fds[0], EVFILT_READ, ways[_i]), 0);
+	ck_assert_int_eq(syscall(SYS_close, fds[0]), 0);
+	ck_assert_int_eq(next(&ev, 0), 0);
+	ck_assert_int_eq(next(&ev, 0), 0);
+	ck_assert_int_eq(poll(&pfd, 1, 0), 0);
+}
+END_TEST
+
+/* Of the socket that had the number the kernel was asked to tell. */
+static void
+close_socket(void)
+{
+	ck_assert_int_eq(change(fds[0], EVFILT_WRITE, EV_ADD), 0);
+	ck_assert_int_eq(change(fds[0], EVFILT_WRITE, EV_DELETE), 0);
+	ck_assert_int_eq(syscall(SYS_close, fds[0]), 0);
+}
+
+START_TEST(a_file_where_a_socket_was)
+{
+	char path[] = "/tmp/t_hostile.XXXXXX";
+	struct kevent ev;
+
+	close_socket();
+	ck_assert_int_eq(mkstemp(path), fds[0]);
+	unlink(path);
+	ck_assert_int_eq(write(fds[0], "hello", 5), 5);
+	ck_assert_int_eq(lseek(fds[0], 0, SEEK_SET), 0);
+	ck_assert_int_eq(change(fds[0], EVFILT_READ, EV_ADD), 0);
+	ck_assert_int_eq(next(&ev, 0), 1);
+	ck_assert_int_eq(ev.data, 5);
+}
+END_TEST
+
+/* R-WRITE-15 */
+START_TEST(a_pipe_where_a_socket_was)
+{
+	struct kevent ev;
+	int p[2];
+
+	close_socket();
+	ck_assert_int_eq(pipe(p), 0);
+	ck_assert_int_eq(p[0], fds[0]);
+	ck_assert_int_eq(change(p[0], EVFILT_WRITE, EV_ADD), 0);
+	ck_assert_int_eq(close(p[1]), 0);
+	ck_assert_int_eq(next(&ev, 0), 0);
+}
+END_TEST
+
 /* -- a child that libc does not know of ---------------------------------------
  */
 
@@ -239,6 +298,9 @@ main(void)
 	tcase_add_test(tc, a_failed_add_leaves_the_other_filter);
 	tcase_add_loop_test(tc, watched_by_a_queue, 0, 3);
 	tcase_add_test(tc, watched_by_an_epoll);
+	tcase_add_loop_test(tc, lost_and_unwanted, 0, 2);
+	tcase_add_test(tc, a_file_where_a_socket_was);
+	tcase_add_test(tc, a_pipe_where_a_socket_was);
 	tcase_add_loop_test(tc, a_raw_child_reuses_numbers, 0, WAYS);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
