@@ -31,9 +31,14 @@ touch(struct knote *kn, const struct kevent *kev)
 		kn->kn_status |= KN_DISABLED;
 }
 
+/* What is registered still has not been closed, and need not be asked for. */
 static int
-unknown_descriptor(int fd)
+unknown_descriptor(const struct kqueue *q, int fd)
 {
+	const struct fdnote *fn = descriptor_find(q, fd);
+
+	if (fn != NULL && fn->fn_kernel != 0)
+		return ENOENT;
 	return syscall(SYS_fcntl, fd, F_GETFD) == -1 ? EBADF : ENOENT;
 }
 
@@ -81,7 +86,7 @@ descriptor_change(struct kqueue *q, const struct kevent *kev)
 		descriptor_verify(q, fd);
 	if (fn == NULL || (fn->fn_knote[which].kn_status & KN_ATTACHED) == 0) {
 		if ((kev->flags & EV_ADD) == 0)
-			return unknown_descriptor(fd);
+			return unknown_descriptor(q, fd);
 		return descriptor_attach(q, fd, which, kev);
 	}
 	if (kev->flags & EV_DELETE) {
@@ -166,7 +171,8 @@ object_change(struct kqueue *q, const struct kevent *kev)
 	if ((o = object_find(q, kev->filter, kev->ident)) == NULL) {
 		if (kev->flags & EV_ADD)
 			return object_attach(q, f, kev);
-		return f->f_isfd ? unknown_descriptor((int)kev->ident) : ENOENT;
+		return f->f_isfd ? unknown_descriptor(q, (int)kev->ident) :
+				   ENOENT;
 	}
 	if (kev->flags & EV_DELETE) {
 		object_free(q, o);

@@ -100,10 +100,9 @@ diag_tcp_backlog(int fd)
 	socklen_t len = offsetof(struct tcp_info, tcpi_sacked);
 	struct tcp_info ti;
 
-	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len) == -1)
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len) == -1 ||
+	    ti.tcpi_state != TCP_LISTEN)
 		return -1;
-	if (ti.tcpi_state != TCP_LISTEN)
-		return 0;
 	return len >= offsetof(struct tcp_info, tcpi_sacked) ? ti.tcpi_unacked :
 							       1;
 }

@@ -683,7 +683,7 @@ unsigned int source_error(int fd, enum fdtype);
 
 /* -- diag.c ---------------------------------------------------------------- */
 
-/* Connections that wait to be accepted; TCP: -1 if it is no TCP socket. */
+/* Connections that wait to be accepted; TCP: -1 if it is none that listens. */
 int64_t diag_tcp_backlog(int fd);
 int64_t diag_unix_backlog(int fd);
 bool diag_is_shut_wr(int fd); /* a UNIX socket */

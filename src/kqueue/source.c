@@ -428,14 +428,17 @@ source_verdict(int fd, struct fdnote *fn, int which, uint32_t mask)
 {
 	if (which == FN_WRITE && was_shut_wr(fd, fn))
 		return REPORT_EOF;
+	/* Of a socket alone; so a connection ends without being asked about. */
+	if (which == FN_READ &&
+	    (mask & (EPOLLRDHUP | EPOLLERR)) == EPOLLRDHUP &&
+	    (fn->fn_knote[which].kn_status & KN_GATED) == 0)
+		return REPORT_EOF;
 	/* What nearly all events are like, with no need to know the type. */
 	if ((mask & (EPOLLHUP | EPOLLERR)) == 0 &&
 	    (fn->fn_knote[which].kn_status & KN_GATED) == 0) {
-		if (which == FN_WRITE)
-			return mask & EPOLLOUT ? REPORT : SILENT;
-		if (mask & EPOLLRDHUP)
-			return REPORT_EOF;
-		return mask & EPOLLIN ? REPORT : SILENT;
+		return mask & (which == FN_WRITE ? EPOLLOUT : EPOLLIN) ?
+		    REPORT :
+		    SILENT;
 	}
 	if (fn->fn_type == FD_UNKNOWN)
 		fn->fn_type = (uint8_t)source_type(fd);
@@ -530,6 +533,33 @@ uncounted(int fd, enum fdtype type, bool edge)
 	}
 }
 
+/*
+ * Where one that listens was found, by number.  It has no FIONREAD, and is
+ * asked for its callers first; when it is another's number by now, that is
+ * known at the cost of a call.
+ */
+#define NLISTENERS 64
+static int listeners[NLISTENERS]; /* the number and 1, or 0 */
+
+/* What a read() or accept() would find; -1: the descriptor cannot tell. */
+static int64_t
+readable_or_waiting(int fd)
+{
+	int *listener = &listeners[(uint32_t)fd % NLISTENERS];
+	bool listened = __atomic_load_n(listener, __ATOMIC_RELAXED) == fd + 1;
+	int64_t n;
+
+	if (listened && (n = diag_tcp_backlog(fd)) != -1)
+		return n;
+	if (listened)
+		__atomic_store_n(listener, 0, __ATOMIC_RELAXED);
+	if ((n = readable(fd)) != -1 || errno != EINVAL)
+		return n;
+	if ((n = diag_tcp_backlog(fd)) != -1)
+		__atomic_store_n(listener, fd + 1, __ATOMIC_RELAXED);
+	return n;
+}
+
 /* Nothing left to read: another thread was faster than this one. */
 static bool
 is_empty(const struct kevent *ev)
@@ -555,8 +585,7 @@ read_data(struct kevent *ev, enum fdtype type, uint32_t mask)
 			ev->fflags = NOTE_EOF;
 		return true;
 	}
-	if ((ev->data = readable(fd)) == -1 &&
-	    (errno != EINVAL || (ev->data = diag_tcp_backlog(fd)) == -1))
+	if ((ev->data = readable_or_waiting(fd)) == -1)
 		ev->data = uncounted(fd, type, (ev->flags & EV_CLEAR) != 0);
 	/* Whoever trusts data must not leave one that no edge tells of. */
 	else if (type == FD_DGRAM && (ev->flags & EV_CLEAR))

@@ -222,6 +222,32 @@ somebody_calls(void)
 }
 
 static void
+somebody_called(void)
+{
+	somebody_calls();
+	expect(1, NULL);
+}
+
+/* tcp[0] has the number of one that listened, and whose callers were counted.
+ */
+static void
+one_listened_here(void)
+{
+	somebody_called();
+	dup2(local[0], listener);
+	read_of(listener, EV_ADD, 0);
+	say(local[1]);
+}
+
+static void
+tcp_has_ended(void)
+{
+	read_of(tcp[0], EV_ADD, 0);
+	shutdown(tcp[1], SHUT_WR);
+	shutdown(tcp[0], SHUT_WR);
+}
+
+static void
 add_timer(void)
 {
 	change(1, EVFILT_TIMER, EV_ADD, NOTE_SECONDS, 100);
@@ -536,6 +562,8 @@ static const struct row {
 	{ "EV_ENABLE of what was returned", dispatch_was_returned, enable, "" },
 	{ "EV_DELETE", add_tcp, delete, "" },
 	{ "EV_DELETE of what is not there", nothing, delete_unknown, "fcntl" },
+	{ "EV_DELETE of what is not there, beside WRITE", add_write,
+	    delete_unknown, "" },
 	{ "EV_ADD of a number that is not open", nothing, add_is_refused,
 	    "epoll_ctl" },
 
@@ -566,6 +594,12 @@ static const struct row {
 	{ "wait, a caller", somebody_calls, wait_one,
 	    "epoll_wait ioctl getsockopt" },
 	{ "wait, WRITE", add_write, wait_one, "epoll_wait" },
+	{ "wait, a caller again", somebody_called, wait_one,
+	    "epoll_wait getsockopt" },
+	{ "wait, data where one listened", one_listened_here, wait_one,
+	    "epoll_wait getsockopt ioctl" },
+	{ "wait, the end of both sides", tcp_has_ended, wait_one,
+	    "epoll_wait ioctl" },
 	{ "EV_ADD and wait in one call", tcp_has_data, add_and_wait,
 	    "epoll_ctl epoll_wait" },
 	{ "look, nothing there", add_tcp, look, "epoll_wait" },
