@@ -301,6 +301,29 @@ START_TEST(dup2_that_changes_nothing)
 }
 END_TEST
 
+/* R-FD-04: what happens to one that is not watched is nothing to the next. */
+START_TEST(a_reused_number_is_not_shut_down)
+{
+	struct kevent got;
+	int s[2], number;
+
+	t_unix(SOCK_STREAM, s);
+	number = s[0];
+	t_add(number, EVFILT_WRITE, 0);
+	t_delete(number, EVFILT_WRITE);
+	close(number);
+	t_unix(SOCK_STREAM, s);
+	ck_assert_int_ne(dup(number), -1);
+	ck_assert_int_eq(shutdown(number, SHUT_WR), 0);
+	close(number);
+	t_unix(SOCK_STREAM, s);
+	ck_assert_int_eq(s[0], number);
+	t_add(number, EVFILT_WRITE, 0);
+	t_expect(&got, number, EVFILT_WRITE);
+	ck_assert_int_eq(got.flags & EV_EOF, 0);
+}
+END_TEST
+
 /* R-FD-04: again and again, a file of another kind on the same number. */
 START_TEST(a_reused_number_is_fresh)
 {
@@ -379,6 +402,7 @@ main(void)
 	tcase_add_test(tc, dup2_onto_a_watched_number);
 	tcase_add_test(tc, dup2_that_changes_nothing);
 	tcase_add_test(tc, a_reused_number_is_fresh);
+	tcase_add_test(tc, a_reused_number_is_not_shut_down);
 	tcase_add_test(tc, closing_does_not_wake);
 	return t_end();
 }

@@ -115,6 +115,28 @@ START_TEST(read_threshold_with_modes)
 }
 END_TEST
 
+/* R-MODE-01, R-READ-02: in each call, whichever had its turn before. */
+START_TEST(read_threshold_in_every_turn)
+{
+	static const int slots[] = { 1, 4, 4, 2, 1, 1, 4, 1, 2, 4 };
+	struct kevent ev[4];
+	int s[2], other[2];
+	size_t i;
+
+	t_unix(SOCK_STREAM, s);
+	t_unix(SOCK_STREAM, other);
+	t_change(s[0], EVFILT_READ, EV_ADD, NOTE_LOWAT, 3, NULL);
+	t_add(other[0], EVFILT_READ, 0);
+	t_put(s[1], 1);
+	t_quiet();
+	t_put(s[1], 2);
+	t_put(other[1], 1);
+	for (i = 0; i < T_COUNT(slots); i++)
+		ck_assert_int_eq(t_get(t_kq, ev, slots[i], 0),
+		    slots[i] == 1 ? 1 : 2);
+}
+END_TEST
+
 static void *
 put_ten(void *arg)
 {
@@ -342,6 +364,7 @@ main(void)
 	tcase_add_loop_test(tc, read_threshold_changed, 0, STREAMS);
 	tcase_add_loop_test(tc, read_threshold_of_zero, 0, STREAMS);
 	tcase_add_loop_test(tc, read_threshold_with_modes, 0, 3);
+	tcase_add_test(tc, read_threshold_in_every_turn);
 	tcase_add_loop_test(tc, read_threshold_in_a_wait, 0, STREAMS);
 	tcase_add_loop_test(tc, end_is_above_every_threshold, 0, STREAMS);
 	tcase_add_loop_test(tc, read_threshold_is_private, 0, STREAMS);

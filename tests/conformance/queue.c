@@ -325,6 +325,24 @@ START_TEST(a_queue_reads_its_events)
 }
 END_TEST
 
+/* R-FD-13: what was pending is disabled or deleted, and nothing is. */
+START_TEST(a_queue_without_events_is_not_readable)
+{
+	static const unsigned int ends[] = { EV_DISABLE, EV_DELETE };
+	struct kevent got;
+	int inner = kqueue();
+
+	t_add(inner, EVFILT_READ, 0);
+	t_add_on(inner, 1, EVFILT_USER, 0);
+	trigger(inner, 1);
+	t_expect(&got, inner, EVFILT_READ);
+	t_change_on(inner, 1, EVFILT_USER, ends[_i], 0, 0, NULL);
+	t_none();
+	t_quiet();
+	ck_assert_int_eq(polls(inner, 0), 0);
+}
+END_TEST
+
 /* R-FD-13: with each mode of the outer knote. */
 START_TEST(a_nested_knote_keeps_its_mode)
 {
@@ -527,6 +545,7 @@ main(void)
 	tcase_add_test(tc, the_queue_polls_until_the_last_event);
 	tcase_add_test(tc, the_queue_stops_polling_when_drained);
 	tcase_add_test(tc, a_queue_reads_its_events);
+	tcase_add_loop_test(tc, a_queue_without_events_is_not_readable, 0, 2);
 	tcase_add_test(tc, a_nested_knote_keeps_its_mode);
 	tcase_add_test(tc, other_filters_on_a_queue_fail);
 	tcase_add_test(tc, a_queue_does_not_watch_itself);

@@ -626,6 +626,40 @@ START_TEST(a_descriptor_may_be_in_many_queues)
 }
 END_TEST
 
+/* R-REG-21: also of a level that had its turn, and goes. */
+START_TEST(forceoneshot_fires_in_its_turn)
+{
+#ifdef EV_FORCEONESHOT
+	struct kevent got;
+	uintptr_t first;
+	int a[2], b[2];
+
+	t_pipe(a);
+	t_pipe(b);
+	t_add(a[0], EVFILT_READ, 0);
+	t_add(b[0], EVFILT_READ, 0);
+	t_add(1, EVFILT_USER, EV_ONESHOT);
+	t_change(1, EVFILT_USER, 0, NOTE_TRIGGER, 0, NULL);
+	t_put(a[1], 1);
+	t_put(b[1], 1);
+	t_expect(&got, 1, EVFILT_USER);
+	ck_assert_int_eq(t_poll(&got), 1);
+	first = got.ident;
+	t_change(first, EVFILT_READ, EV_FORCEONESHOT, 0, 0, NULL);
+	ck_assert_int_eq(t_poll(&got), 1);
+	ck_assert_uint_ne(got.ident, first);
+	t_take(a[0], 1);
+	t_take(b[0], 1);
+	t_expect(&got, first, EVFILT_READ);
+	ck_assert_int_eq(got.data, 0);
+	t_gone(first, EVFILT_READ);
+	t_quiet();
+#else
+	t_skip("no EV_FORCEONESHOT");
+#endif
+}
+END_TEST
+
 /* R-REG-21 */
 START_TEST(forceoneshot_fires_at_once)
 {
@@ -726,6 +760,7 @@ main(void)
 	tcase_add_test(tc, arrivals_do_not_fire_write);
 	tcase_add_test(tc, a_descriptor_may_be_in_many_queues);
 	tcase_add_test(tc, forceoneshot_fires_at_once);
+	tcase_add_test(tc, forceoneshot_fires_in_its_turn);
 	tcase_add_test(tc, any_number_is_an_ident);
 	return t_end();
 }

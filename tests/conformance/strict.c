@@ -98,6 +98,29 @@ START_TEST(replaced_unheard)
 }
 END_TEST
 
+/* R-FD-04: ... nor while the library gets rid of another that was closed so. */
+START_TEST(another_used_again)
+{
+	struct kevent ev;
+	int s[2], p[2], q[2], i;
+
+	t_unix(SOCK_STREAM, s);
+	t_pipe(p);
+	t_pipe(q);
+	ck_assert_int_ne(dup(s[0]), -1);
+	ck_assert_int_ne(dup(p[0]), -1);
+	t_add(s[0], EVFILT_READ, 0);
+	t_add(p[0], EVFILT_READ, 0);
+	ck_assert_int_eq(raw_close(s[0]), 0);
+	t_put(s[1], 1);
+	ck_assert_int_eq(syscall(SYS_dup3, q[0], p[0], 0), p[0]);
+	t_put(q[1], 1);
+	for (i = 0; i < 8; i++)
+		ck_assert_int_eq(t_poll(&ev), 0);
+	t_fails(ENOENT, p[0], EVFILT_READ, EV_DELETE, 0, 0, NULL);
+}
+END_TEST
+
 /* R-FD-01: others in the same collection are returned as ever. */
 START_TEST(others_are_returned)
 {
@@ -132,6 +155,7 @@ main(void)
 	tcase_add_test(tc, closed_unheard_is_quiet);
 	tcase_add_loop_test(tc, number_used_again, 0, MODES);
 	tcase_add_loop_test(tc, replaced_unheard, 0, MODES);
+	tcase_add_test(tc, another_used_again);
 	tcase_add_test(tc, others_are_returned);
 	return t_end();
 }

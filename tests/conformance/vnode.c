@@ -425,6 +425,30 @@ START_TEST(unlinked)
 }
 END_TEST
 
+/*
+ * R-VNODE-05, R-VNODE-14: by the name that went first; the knote stays, too,
+ * if another of the number is changed before the news is collected.
+ */
+START_TEST(unlinked_first_and_last)
+{
+	int fd = make_file("file", "text");
+
+	ck_assert_int_eq(linkat(dir, "file", dir, "link", 0), 0);
+	ck_assert_int_eq(unlinkat(dir, "file", 0), 0);
+	want(fd, EV_CLEAR, NOTE_DELETE | NOTE_WRITE);
+	t_add(fd, EVFILT_READ, EV_DISABLE);
+	ck_assert_int_eq(unlinkat(dir, "link", 0), 0);
+	if (_i == 1)
+		t_change(fd, EVFILT_READ, EV_DISABLE, 0, 0, NULL);
+	if (_i == 2)
+		t_delete(fd, EVFILT_READ);
+	expect(fd, NOTE_DELETE);
+	put_at(fd, 0);
+	expect(fd, NOTE_WRITE);
+	t_quiet();
+}
+END_TEST
+
 /* R-VNODE-14: a file that has no name any more can be watched. */
 START_TEST(unlinked_before)
 {
@@ -709,6 +733,7 @@ main(void)
 	tcase_add_test(tc, linked);
 	tcase_add_test(tc, unlinked);
 	tcase_add_test(tc, unlinked_before);
+	tcase_add_loop_test(tc, unlinked_first_and_last, 0, 3);
 	tcase_add_test(tc, renamed);
 	tcase_add_test(tc, opened_and_closed);
 	tcase_add_test(tc, mapped);
