@@ -33,6 +33,7 @@ static int next_due(struct kquay *q);
 static int next_tick(struct kquay *q);
 static int collect(struct kquay *q, int ms);
 static void dispatch(struct kquay *q, const struct kevent *ev);
+static int apply(struct kquay *q, const struct kevent *changes, int n);
 
 struct kquay *
 kquay_new(const struct kquay_ops *ops, const struct kquay_conf *conf)
@@ -197,12 +198,31 @@ kquay_stats(const struct kquay *q, struct kquay_stat *st)
 }
 
 /*
- * Leave a change for the next kevent(2).  If the list is full it is applied
- * at once.  0, or -1 with errno if it was applied and failed.
+ * Apply the changes of the list, which is full, in their order.  Those that
+ * fail stay in it, to fail where they are looked after.
+ */
+static void
+make_room(struct kquay *q)
+{
+	int i, n = q->nchanges;
+
+	q->nchanges = 0;
+	if (apply(q, q->changes, n) == 0)
+		return;
+	for (i = 0; i < n; i++)
+		if (apply(q, &q->changes[i], 1) == -1)
+			q->changes[q->nchanges++] = q->changes[i];
+}
+
+/*
+ * Leave a change for the next kevent(2).  If nothing else is possible it is
+ * applied at once.  0, or -1 with errno if it was applied and failed.
  */
 int
 kquay_loop_change(struct kquay *q, const struct kevent *change)
 {
+	if (q->nchanges == NEVENTS)
+		make_room(q);
 	if (q->nchanges == NEVENTS)
 		return kquay_loop_apply(q, change);
 	q->changes[q->nchanges++] = *change;
@@ -230,9 +250,15 @@ kquay_loop_forget(struct kquay *q, const struct kquay_conn *c, int fd)
 int
 kquay_loop_apply(struct kquay *q, const struct kevent *change)
 {
+	return apply(q, change, 1);
+}
+
+static int
+apply(struct kquay *q, const struct kevent *changes, int n)
+{
 	int rc;
 
-	rc = (q->sys.kevent != NULL ? q->sys.kevent : kevent)(q->kq, change, 1,
+	rc = (q->sys.kevent != NULL ? q->sys.kevent : kevent)(q->kq, changes, n,
 	    NULL, 0, NULL);
 	/* A signal comes after the changes have been made. */
 	return rc == -1 && errno != EINTR ? -1 : 0;

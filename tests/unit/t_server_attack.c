@@ -193,6 +193,42 @@ START_TEST(what_has_ended_is_not_detached)
 }
 END_TEST
 
+static int
+pause_it(struct kquay_conn *c)
+{
+	kquay_pause(c, 1);
+	return 0;
+}
+
+/* More changes than a list holds, and each is taken back. */
+START_TEST(changes_keep_their_order)
+{
+	enum { MANY = 3 * NEVENTS };
+	static const struct kquay_ops ops = { .open = pause_it,
+		.input = echo,
+		.close = kit_on_close };
+	struct kquay_conf conf = { .maxconn = MANY };
+	struct kquay_conn *c;
+	int fd[MANY], i;
+
+	kit_start(&ops, &conf);
+	for (i = 0; i < MANY; i++)
+		fd[i] = kit_join();
+	KQUAY_FOREACH(c, q)
+		kquay_pause(c, 0);
+	KQUAY_FOREACH(c, q)
+		kquay_pause(c, 1);
+	KQUAY_FOREACH(c, q)
+		kquay_pause(c, 0);
+	for (i = 0; i < MANY; i++) {
+		kit_send(fd[i], "hello");
+		kit_expect(fd[i], "hello");
+	}
+	ck_assert_int_eq(kit_closed.n, 0);
+	kit_stop();
+}
+END_TEST
+
 /* -- splices --------------------------------------------------------------- */
 
 static ssize_t
@@ -267,6 +303,7 @@ static const TTest **const tests[] = {
 	&who_does_not_read_answers_is_not_asked_for_more,
 	&the_loop_turns_between_dials_that_fail_at_once,
 	&what_has_ended_is_not_detached,
+	&changes_keep_their_order,
 	&what_was_kept_goes_before_the_end,
 	&a_stalled_splice_is_reset,
 };
