@@ -343,6 +343,8 @@ vnode_rescan(struct kqueue *q, struct object *o)
 
 	if (stat_same(q, o, &now) != 0)
 		return;
+	if (now.st_nlink == 0)
+		inotify_observe(q, &v->v_self, v->v_self.ob_mask);
 	written = differs(&now.st_mtim, &v->v_seen.st_mtim);
 	changed = differs(&now.st_ctim, &v->v_seen.st_ctim);
 	notes = relinked(v, &now) | reowned(v, &now);

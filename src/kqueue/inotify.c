@@ -291,25 +291,6 @@ tell(struct kqueue *q, const struct observer *ob,
 	}
 }
 
-/* Events were lost: whoever observes looks for himself. */
-static void
-overflow(struct kqueue *q)
-{
-	struct fdnote *fn;
-	struct object *o;
-	uint32_t i;
-	int fd;
-
-	for (fd = 0; (fn = descriptor_next(q, &fd)) != NULL; fd++)
-		if (fn->fn_extra != NULL &&
-		    fn->fn_extra->fx_observer.ob_inode != NULL)
-			file_changed(q, fd);
-	for (i = 0; (o = object_at(q, i)) != NULL; i++)
-		if (o->o_filter == EVFILT_VNODE &&
-		    (o->o_knote.kn_status & KN_ATTACHED))
-			vnode_rescan(q, o);
-}
-
 /*
  * With the last name of a file goes the watch, even if the file is open still,
  * by a name that went before.  Unless the number names another by now, what
@@ -328,6 +309,13 @@ is_nameless(struct kqueue *q, const struct observer *ob)
 }
 
 static void
+observe_nameless(struct kqueue *q, struct observer *ob)
+{
+	if (is_nameless(q, ob))
+		inotify_observe(q, ob, ob->ob_mask);
+}
+
+static void
 ignored(struct kqueue *q, struct inode *in)
 {
 	struct observer *ob, *next;
@@ -335,9 +323,32 @@ ignored(struct kqueue *q, struct inode *in)
 	in->i_gone = true;
 	for (ob = in->i_observers; ob != NULL; ob = next) {
 		next = ob->ob_next;
-		if (is_nameless(q, ob))
-			inotify_observe(q, ob, ob->ob_mask);
+		observe_nameless(q, ob);
 	}
+}
+
+/*
+ * Events were lost, the ends of watches among them: whoever observes looks for
+ * himself.
+ */
+static void
+overflow(struct kqueue *q)
+{
+	struct fdnote *fn;
+	struct object *o;
+	uint32_t i;
+	int fd;
+
+	for (fd = 0; (fn = descriptor_next(q, &fd)) != NULL; fd++)
+		if (fn->fn_extra != NULL &&
+		    fn->fn_extra->fx_observer.ob_inode != NULL) {
+			observe_nameless(q, &fn->fn_extra->fx_observer);
+			file_changed(q, fd);
+		}
+	for (i = 0; (o = object_at(q, i)) != NULL; i++)
+		if (o->o_filter == EVFILT_VNODE &&
+		    (o->o_knote.kn_status & KN_ATTACHED))
+			vnode_rescan(q, o);
 }
 
 static void
