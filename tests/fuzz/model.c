@@ -322,7 +322,8 @@ hold_pending(int queue)
 
 	for (i = 0; i < nknown; i++)
 		if (known[i]->k_queue == queue)
-			known[i]->k_held |= known[i]->k_pending;
+			known[i]->k_held |=
+			    known[i]->k_pending || known[i]->k_maybe;
 }
 
 /* Slots that are left for knotes that must come. */
