@@ -113,6 +113,7 @@ SSL *
 tls_client_at(SSL_CTX *ctx, const char *servername, int fd)
 {
 	SSL *ssl = SSL_new(ctx);
+	char name[256]; /* OpenSSL's macro takes no const */
 	int on = 1;
 
 	ck_assert_ptr_nonnull(ssl);
@@ -120,8 +121,10 @@ tls_client_at(SSL_CTX *ctx, const char *servername, int fd)
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	ck_assert_int_eq(SSL_set_fd(ssl, fd), 1);
 	SSL_set_connect_state(ssl);
-	if (servername != NULL)
-		SSL_set_tlsext_host_name(ssl, servername);
+	if (servername != NULL) {
+		snprintf(name, sizeof(name), "%s", servername);
+		SSL_set_tlsext_host_name(ssl, name);
+	}
 	return ssl;
 }
 
