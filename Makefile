@@ -11,6 +11,9 @@
 #				those as root and not, shared, static and as one file
 #	make fuzz		random calls against a model, by libFuzzer (clang)
 #	  SECONDS=3600		  for so long
+#	make soak		2,000 callers of a server at once, for a minute
+#	  SECONDS=3600		  for so long
+#	  SANITIZE=address,undefined
 #	make check-ports	build and run on musl, i386 and aarch64, and with clang
 #	make bench		measure; prints ratios, never fails on a figure
 #	make install		[prefix=/usr/local] [DESTDIR=]
@@ -19,7 +22,7 @@
 #	make single		dist/kqueue.c and dist/sys/event.h: libkq as one file
 #	make clean		remove dist and every build folder
 #
-# run, check, conformance, fuzz, check-ports and bench install what they need
+# run, check, conformance, fuzz, soak, check-ports and bench install what they need
 # themselves (tools/setup).
 prefix = /usr/local
 DESTDIR =
@@ -65,7 +68,7 @@ CANNOT_WRITE = $(shell d=$(DESTDIR)$(PREFIX); \
 # could not write there.
 GIVE_BACK = [ "$$(id -u)" -ne 0 ] || chown -fhR --reference=. $(BUILD) || :
 
-.PHONY: all run check conformance fuzz check-ports bench install single uninstall clean help
+.PHONY: all run check conformance fuzz soak check-ports bench install single uninstall clean help
 
 all:
 	@tools/setup build
@@ -103,6 +106,13 @@ fuzz:
 conformance:
 	@tools/setup build
 	@tools/conformance
+
+soak:
+	@tools/setup build check
+	@$(CONFIGURED)
+	@ninja -C $(BUILD) tests/unit/t_server_soak
+	@$(TESTENV) SOAK_S=$(if $(filter file,$(origin SECONDS)),60,$(SECONDS)) \
+	    $(BUILD)/tests/unit/t_server_soak
 
 check-ports:
 	@tools/setup build ports

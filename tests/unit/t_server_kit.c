@@ -19,6 +19,7 @@ char kit_port[8];
 struct kit_closed kit_closed;
 int64_t kit_clock = 1000000;
 int kit_times = 1;
+int kit_limit = 60; /* a sanitizer makes all slow */
 
 static char directory[64];
 
@@ -232,8 +233,7 @@ kit_main(const char *name, const TTest **const tests[], int n)
 	SRunner *runner;
 	int i, failed;
 
-	/* The limit for a test that hangs; a sanitizer makes all slow. */
-	tcase_set_timeout(tc, 60);
+	tcase_set_timeout(tc, kit_limit);
 	/* TEST=name runs that test alone. */
 	for (i = 0; i < n; i++)
 		if (getenv("TEST") == NULL ||

@@ -78,6 +78,8 @@ void	kit_settle(void);
 
 /* How often each test runs, as _i from 0 [once]. */
 extern int kit_times;
+/* The limit in seconds for a test that hangs. */
+extern int kit_limit;
 int	kit_main(const char *name, const TTest **const tests[], int n);
 #define KIT_MAIN(name, tests) \
 	int								\
