@@ -229,6 +229,268 @@ START_TEST(changes_keep_their_order)
 }
 END_TEST
 
+/* -- each action, in each callback --------------------------------------- */
+
+enum place { OPEN, LINE, INPUT, END, DRAINED, CLOSE, REFUSED, POST, PLACES };
+
+static struct {
+	enum place place;
+	int action, left; /* what to do there, and how often */
+	bool other;       /* to another one than that which is called */
+	int known, closed;
+} drill;
+
+static const struct kquay_ops drilled, drilled_raw;
+static const char drill_flood[1000 * 1024];
+
+static void
+post_again(struct kquay *loop, void *arg)
+{
+}
+
+/* Whatever may be called in a callback.  Whether there is such an action. */
+static bool
+do_it(int action, struct kquay_conn *c, struct kquay_conn *o)
+{
+	struct kquay_conn *d;
+	int fd, sv[2];
+
+	switch (action) {
+	case 0:
+		kquay_close(c);
+		return true;
+	case 1:
+		kquay_abort(c);
+		return true;
+	case 2:
+		kquay_pause(c, 1);
+		kquay_pause(c, 0);
+		return true;
+	case 3:
+		kquay_setops(c, &drilled_raw);
+		return true;
+	case 4:
+		(void)kquay_splice(c, o);
+		return true;
+	case 5:
+		fd = kquay_detach(c);
+		if (fd != -1)
+			close(fd);
+		return true;
+	case 6:
+	case 7:
+		d = kquay_dial(q, action == 6 ? "127.0.0.1" : "/nonexistent",
+		    action == 6 ? kit_port : NULL, &drilled, 1000);
+		drill.known += d != NULL;
+		return true;
+	case 8:
+		if (socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == 0) {
+			if (kquay_adopt(q, sv[0], NULL) == NULL)
+				close(sv[0]);
+			close(sv[1]);
+		}
+		return true;
+	case 9:
+		kquay_stop(q);
+		return true;
+	case 10:
+		kquay_stop(q);
+		kquay_stop(q);
+		return true;
+	case 11:
+		kquay_timeout(c, 16, 16);
+		return true;
+	case 12:
+		(void)kquay_write(c, drill_flood, sizeof(drill_flood));
+		kquay_close(c);
+		return true;
+	case 13:
+		(void)kquay_splice(c, o);
+		kquay_abort(o);
+		return true;
+	case 14:
+		(void)kquay_splice(c, o);
+		kquay_close(c);
+		return true;
+	case 15:
+		(void)kquay_post(q, post_again, NULL);
+		(void)kquay_step(q, 0);
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* The place is reached, by c or, if that is NULL, by nobody. */
+static void
+reach(enum place place, struct kquay_conn *c)
+{
+	struct kquay_conn *o = kquay_next(q, NULL);
+
+	if (o == c)
+		o = o != NULL ? kquay_next(q, o) : NULL;
+	if (o == NULL)
+		o = c;
+	if (c == NULL)
+		c = o;
+	if (place != drill.place || drill.left == 0 || c == NULL)
+		return;
+	drill.left--;
+	(void)do_it(drill.action, drill.other ? o : c, drill.other ? c : o);
+}
+
+static int
+drill_open(struct kquay_conn *c)
+{
+	drill.known += (c->flags & C_CLIENT) == 0;
+	reach(OPEN, c);
+	return 0;
+}
+
+static void
+drill_line(struct kquay_conn *c, char *text, size_t len)
+{
+	int i;
+
+	(void)kquay_printf(c, "%s\n", text);
+	reach(LINE, c);
+	if (strcmp(text, "raw") == 0)
+		kquay_setops(c, &drilled_raw);
+	if (drill.place == DRAINED && strcmp(text, "two") == 0)
+		for (i = 0; i < 8; i++)
+			(void)kquay_write(c, drill_flood, sizeof(drill_flood));
+}
+
+static ssize_t
+drill_input(struct kquay_conn *c, char *data, size_t len)
+{
+	reach(INPUT, c);
+	return len > 1 ? (ssize_t)len / 2 : (ssize_t)len;
+}
+
+static int
+drill_eof(struct kquay_conn *c)
+{
+	reach(END, c);
+	return 0;
+}
+
+static void
+drill_drained(struct kquay_conn *c)
+{
+	reach(DRAINED, c);
+}
+
+static void
+drill_close(struct kquay_conn *c, enum kquay_why why)
+{
+	drill.closed++;
+	reach(CLOSE, c);
+}
+
+static void
+drill_refused(struct kquay *loop, const struct sockaddr *sa, socklen_t salen)
+{
+	reach(REFUSED, NULL);
+}
+
+static void
+drill_post(struct kquay *loop, void *arg)
+{
+	reach(POST, NULL);
+}
+
+static const struct kquay_ops drilled = { .open = drill_open,
+	.line = drill_line,
+	.eof = drill_eof,
+	.drained = drill_drained,
+	.close = drill_close,
+	.refused = drill_refused };
+static const struct kquay_ops drilled_raw = { .open = drill_open,
+	.input = drill_input,
+	.eof = drill_eof,
+	.drained = drill_drained,
+	.close = drill_close };
+
+static void
+drill_talk(int fd, SSL *ssl, const char *text)
+{
+	if (ssl != NULL)
+		(void)SSL_write(ssl, text, (int)strlen(text));
+	else
+		(void)send(fd, text, strlen(text), MSG_NOSIGNAL);
+}
+
+/* A caller that is plain, one that speaks TLS, and one that cannot. */
+static void
+drill_once(SSL_CTX *ctx, bool tls)
+{
+	static char buf[1 << 20];
+	int fd[3], i, turn;
+	SSL *ssl = NULL;
+
+	for (i = 0; i < 3; i++) {
+		fd[i] = kit_connect();
+		(void)send(fd[i], "\n", tls && i == 2, 0);
+	}
+	if (tls) {
+		ssl = tls_client_at(ctx, NULL, fd[0]);
+		for (turn = 0; turn < 20 && SSL_do_handshake(ssl) != 1; turn++)
+			(void)kquay_step(q, 1);
+	}
+	for (turn = 0; turn < (drill.place == DRAINED ? 40 : 12); turn++) {
+		if (turn == 2)
+			drill_talk(fd[0], ssl, "one\ntwo\n");
+		if (turn == 4)
+			drill_talk(fd[1], NULL, "one\ntwo\nraw\nabc");
+		if (turn == 9)
+			for (i = 0; i < 3; i++)
+				(void)shutdown(fd[i], SHUT_WR);
+		if (turn == 6)
+			(void)kquay_post(q, drill_post, NULL);
+		(void)kquay_step(q, 0);
+		for (i = 0; turn > 5 && i < 3; i++)
+			(void)recv(fd[i], buf, sizeof(buf), MSG_DONTWAIT);
+	}
+	for (i = 0; i < 3; i++)
+		close(fd[i]);
+	SSL_free(ssl);
+	for (turn = 0; turn < 6; turn++)
+		(void)kquay_step(q, 0);
+}
+
+START_TEST(each_action_in_each_callback)
+{
+	SSL_CTX *ctx = tls_client_ctx(NULL);
+	struct kquay_conf conf = { .maxconn = 16, .outmax = 16 << 20 };
+	int before = pair_descriptors(), i;
+	unsigned reached[PLACES] = { 0 };
+
+	signal(SIGPIPE, SIG_IGN);
+	for (i = 0; i < 16 * PLACES * 4; i++) {
+		memset(&drill, 0, sizeof(drill));
+		drill.action = i % 16;
+		drill.place = (enum place)(i / 16 % PLACES);
+		drill.other = i / 16 / PLACES & 1;
+		drill.left = 3;
+		if (i / 16 / PLACES & 2)
+			tls_start("host", NULL, &drilled, &conf);
+		else
+			kit_start(&drilled, &conf);
+		drill_once(ctx, i / 16 / PLACES & 2);
+		tls_stop();
+		reached[drill.place] += drill.left < 3;
+		ck_assert_msg(drill.known == drill.closed,
+		    "action %d, place %d: %d opened or dialled, %d closed",
+		    drill.action, (int)drill.place, drill.known, drill.closed);
+		ck_assert_int_eq(pair_descriptors(), before);
+	}
+	for (i = 0; i < PLACES; i++)
+		ck_assert_msg(reached[i] > 0, "place %d is not reached", i);
+	SSL_CTX_free(ctx);
+}
+END_TEST
+
 /* -- splices --------------------------------------------------------------- */
 
 static ssize_t
@@ -304,6 +566,7 @@ static const TTest **const tests[] = {
 	&the_loop_turns_between_dials_that_fail_at_once,
 	&what_has_ended_is_not_detached,
 	&changes_keep_their_order,
+	&each_action_in_each_callback,
 	&what_was_kept_goes_before_the_end,
 	&a_stalled_splice_is_reset,
 };
