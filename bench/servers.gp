@@ -7,13 +7,13 @@ set style data histogram
 set style histogram clustered gap 1.2
 set style fill solid 0.9 noborder
 set ylabel "CPU, reference = 1"
-set yrange [0:2.2]
+set yrange [0:2]
 set grid ytics lc rgb "#d8d8d8"
 set border 3 lc rgb "#444444"
 set tics nomirror textcolor rgb "#222222"
 set xtics scale 0 font ",12" noenhanced
 set bmargin 3.2
-set key top left horizontal samplen 1.5
+set key above center horizontal samplen 1 maxrows 1
 set key autotitle columnhead
 set arrow from graph 0, first 1 to graph 1, first 1 nohead lc rgb "#222222" lw 1.5 front
 array colour[5] = [0xbdd7e7, 0x6baed6, 0x2171b5, 0xe08214, 0x41ab5d]
