@@ -332,27 +332,43 @@ differs(const struct timespec *a, const struct timespec *b)
 	return a->tv_sec != b->tv_sec || a->tv_nsec != b->tv_nsec;
 }
 
+/* What happened since it was last looked at, as far as can be seen. */
+static uint32_t
+found(struct vnode *v, const struct stat *now)
+{
+	bool written = differs(&now->st_mtim, &v->v_seen.st_mtim);
+	uint32_t notes = relinked(v, now) | reowned(v, now);
+
+	if (!is_directory(v))
+		notes |= resized(v, now);
+	v->v_seen.st_mtim = now->st_mtim;
+	return written ? notes | NOTE_WRITE : notes;
+}
+
+void
+vnode_watched_again(struct kqueue *q, struct object *o)
+{
+	struct stat now;
+
+	if (stat_same(q, o, &now) == 0)
+		record(q, o, found(vnode_of(o), &now));
+}
+
 /* Events were lost.  A change that nothing else explains may be of the name. */
 void
 vnode_rescan(struct kqueue *q, struct object *o)
 {
 	struct vnode *v = vnode_of(o);
-	bool written, changed;
-	uint32_t notes;
 	struct stat now;
+	uint32_t notes;
+	bool changed;
 
 	if (stat_same(q, o, &now) != 0)
 		return;
 	if (now.st_nlink == 0)
 		inotify_observe(q, &v->v_self, v->v_self.ob_mask);
-	written = differs(&now.st_mtim, &v->v_seen.st_mtim);
 	changed = differs(&now.st_ctim, &v->v_seen.st_ctim);
-	notes = relinked(v, &now) | reowned(v, &now);
-	if (!is_directory(v))
-		notes |= resized(v, &now);
-	v->v_seen.st_mtim = now.st_mtim;
-	if (written)
-		notes |= NOTE_WRITE;
+	notes = found(v, &now);
 	if (changed && notes == 0)
 		notes |= NOTE_ATTRIB | NOTE_RENAME;
 	record(q, o, notes);

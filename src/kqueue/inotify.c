@@ -308,11 +308,16 @@ is_nameless(struct kqueue *q, const struct observer *ob)
 	    vnode_is(object_at(q, ob->ob_object), &st);
 }
 
+/* What happened while nobody watched is looked for. */
 static void
 observe_nameless(struct kqueue *q, struct observer *ob)
 {
-	if (is_nameless(q, ob))
-		inotify_observe(q, ob, ob->ob_mask);
+	if (!is_nameless(q, ob) || inotify_observe(q, ob, ob->ob_mask) != 0)
+		return;
+	if (ob->ob_kind == OBSERVER_FILE)
+		file_changed(q, ob->ob_fd);
+	else
+		vnode_watched_again(q, object_at(q, ob->ob_object));
 }
 
 static void

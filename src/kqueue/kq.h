@@ -709,6 +709,8 @@ struct stat;
 
 /* Is this what fstat() says of the file that it watches? */
 bool vnode_is(const struct object *, const struct stat *);
+/* For a moment nobody watched it. */
+void vnode_watched_again(struct kqueue *, struct object *);
 /* named: it happened to a name in the directory. */
 void vnode_event(struct kqueue *, struct object *, uint32_t event, bool named);
 /* A directory may have been removed. */
