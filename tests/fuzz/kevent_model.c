@@ -8,10 +8,9 @@
  *
  *	kevent_model [-t seconds]	random inputs; a failure names its seed
  *	kevent_model -s seed		this one again
- *	kevent_model CORPUS...		the inputs of these files, in
- *hexadecimal, one a line kevent_model -r FILE...		each file is an
- *input as libFuzzer leaves it kevent_model -x FOLDER CORPUS	write them as
- *libFuzzer wants them
+ *	kevent_model CORPUS...		inputs in hexadecimal, one a line
+ *	kevent_model -r FILE...		an input as libFuzzer leaves it
+ *	kevent_model -x FOLDER CORPUS	write them as libFuzzer wants them
  *	kevent_model -c FOLDER		print those of a folder as a corpus
  *
  * With -v it says what it does.  With libFuzzer (-DLIBFUZZER, clang
