@@ -52,6 +52,17 @@ def listening(pid):
     return found
 
 
+def caller(path):
+    """A client of the UNIX socket there, once somebody listens."""
+    def fact():
+        try:
+            return Client(socket.AF_UNIX, str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+
+    return until(fact, path)
+
+
 class Client:
     def __init__(self, family, address):
         self.s = socket.socket(family, socket.SOCK_STREAM)

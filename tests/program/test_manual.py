@@ -18,7 +18,7 @@ import pytest
 # test_examples.py wants to know where they are; here there are none.
 os.environ.setdefault("KQUAY_EXAMPLES", "")
 
-from test_examples import Client, listening, until  # noqa: E402
+from test_examples import Client, caller, listening, until  # noqa: E402
 
 MANUAL = os.environ["KQUAY_MANUAL"]
 COMPILE = shlex.split(os.environ["KQUAY_COMPILE"])
@@ -39,7 +39,7 @@ def clock(program):
 
 def hello_user(program):
     path = program.folder / "hello.s"
-    c = until(lambda: path.exists() and Client(socket.AF_UNIX, str(path)), path)
+    c = caller(path)
     assert c.rest() == b"hello, user %d\n" % os.getuid()
 
 

@@ -11,7 +11,7 @@ import struct
 import subprocess
 import threading
 
-from test_examples import Client, listening, start, until  # noqa: F401 (a fixture)
+from test_examples import Client, caller, listening, start, until  # noqa: F401 (a fixture)
 
 
 def lines(c, *want):
@@ -144,7 +144,7 @@ def test_notes(start, tmp_path):
     path = str(tmp_path / "s")
 
     def call():
-        return until(lambda: os.path.exists(path) and Client(socket.AF_UNIX, path), path)
+        return caller(path)
 
     a, b = call(), call()
     uid = os.getuid()
