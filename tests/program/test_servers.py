@@ -9,7 +9,10 @@ import socket
 import ssl
 import struct
 import subprocess
+import tempfile
 import threading
+
+import pytest
 
 from test_examples import Client, caller, listening, start, until  # noqa: F401 (a fixture)
 
@@ -139,9 +142,18 @@ def test_threads(start):
     until(lambda: server.out == b"200 messages\n", "its last word")
 
 
-def test_notes(start, tmp_path):
-    server = start("notes", str(tmp_path / "s"))
-    path = str(tmp_path / "s")
+@pytest.fixture(name="public")
+def fixture_public():
+    """A folder for every user; a tmp_path is root's alone as soon as another
+    pytest starts."""
+    with tempfile.TemporaryDirectory() as path:
+        os.chmod(path, 0o755)
+        yield path
+
+
+def test_notes(start, public):
+    path = f"{public}/s"
+    server = start("notes", path)
 
     def call():
         return caller(path)
@@ -157,10 +169,6 @@ def test_notes(start, tmp_path):
     lines(b, "milk, bread", f"{uid} milk, bread", "no", "no")
     if uid == 0:
         # Another user has a note of its own, and no list.
-        os.chmod(tmp_path, 0o755)
-        for parent in tmp_path.parents:
-            if os.stat(parent).st_uid == uid and str(parent).startswith("/tmp/"):
-                os.chmod(parent, 0o755)
         told = subprocess.run(
             ["python3", "-c", "import os, socket, sys\nos.setuid(4242)\ns = socket.socket(socket.AF_UNIX)\n"
              "s.connect(sys.argv[1])\ns.sendall(b'get\\nput mine\\nget\\nlist\\n')\ns.shutdown(1)\n"
