@@ -73,7 +73,8 @@ int
 setting_is_list(const struct setting *setting)
 {
 	return setting->type == SETTING_LISTEN ||
-	    setting->type == SETTING_WORDS;
+	    setting->type == SETTING_WORDS ||
+	    (setting->type == SETTING_OWN && setting->kind->list);
 }
 
 int
@@ -86,6 +87,13 @@ setting_parse(const struct setting *setting, void *conf, const char *text,
 
 	if (setting->type == SETTING_LISTEN) {
 		if (address_list_add(member, text, wrong, sizeof(wrong)) == 0)
+			return 0;
+		snprintf(why, whysz, "%s: %s", setting->name, wrong);
+		return -1;
+	}
+	if (setting->type == SETTING_OWN) {
+		if (setting->kind->parse(member, text, wrong, sizeof(wrong)) ==
+		    0)
 			return 0;
 		snprintf(why, whysz, "%s: %s", setting->name, wrong);
 		return -1;
@@ -152,6 +160,7 @@ parse_number(const struct setting *setting, const char *text, int64_t *value)
 	case SETTING_TEXT:
 	case SETTING_LISTEN:
 	case SETTING_WORDS:
+	case SETTING_OWN:
 		break;
 	}
 	return -1;
@@ -273,6 +282,7 @@ store(const struct setting *setting, void *member, int64_t value)
 	case SETTING_TEXT:
 	case SETTING_LISTEN:
 	case SETTING_WORDS:
+	case SETTING_OWN:
 		break;
 	}
 }
@@ -294,6 +304,7 @@ load(const struct setting *setting, const void *conf)
 	case SETTING_TEXT:
 	case SETTING_LISTEN:
 	case SETTING_WORDS:
+	case SETTING_OWN:
 		break;
 	}
 	return 0;
@@ -330,6 +341,9 @@ setting_print(const struct setting *setting, const void *conf, FILE *out)
 		break;
 	case SETTING_WORDS:
 		words_print((const void *)member, out);
+		break;
+	case SETTING_OWN:
+		setting->kind->print(member, out);
 		break;
 	}
 }
@@ -390,4 +404,6 @@ setting_free(const struct setting *setting, void *conf)
 		address_list_free((void *)member);
 	else if (setting->type == SETTING_WORDS)
 		words_free((void *)member);
+	else if (setting->type == SETTING_OWN && setting->kind->free != NULL)
+		setting->kind->free(member);
 }

@@ -22,7 +22,17 @@ enum setting_type {
 	SETTING_MODE,   /* mode_t */
 	SETTING_CHOICE, /* int, index into choices */
 	SETTING_LISTEN, /* struct address_list, one more for each value */
-	SETTING_WORDS   /* struct words, one more for each value */
+	SETTING_WORDS,  /* struct words, one more for each value */
+	SETTING_OWN     /* as its kind says */
+};
+
+/* What a type of its own does with its member, which begins as zeros. */
+struct setting_kind {
+	int list; /* parse adds one more to those that are there */
+	/* 0; or -1 with what is wrong in why, and the member as it was. */
+	int (*parse)(void *member, const char *text, char *why, size_t whysz);
+	void (*print)(const void *member, FILE *out); /* quotes and all */
+	void (*free)(void *member); /* NULL: nothing to do */
 };
 
 struct setting {
@@ -33,6 +43,7 @@ struct setting {
 	int64_t min, max; /* both included; TIME in ms, TEXT its length */
 	int none;         /* "none" is a value, too: no limit */
 	const char *const *choices; /* CHOICE: ended by NULL */
+	const struct setting_kind *kind; /* OWN */
 	const char *def;  /* as one would write it; NULL: must be given */
 	const char *arg;  /* the value's name in --help */
 	const char *help; /* one line, no full stop */
