@@ -184,6 +184,18 @@ kquay_done(const struct kquay *q)
 	    (q->team == NULL || kquay_team_settled(q));
 }
 
+void *
+kquay_arg(const struct kquay *q)
+{
+	return q->conf.arg;
+}
+
+void
+kquay_setarg(struct kquay *q, void *arg)
+{
+	q->conf.arg = arg;
+}
+
 const char *
 kquay_error(const struct kquay *q)
 {

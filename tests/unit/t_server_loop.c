@@ -618,6 +618,32 @@ START_TEST(every_reason_has_a_name)
 }
 END_TEST
 
+/* Each loop has a pointer of its own, also those of a team. */
+START_TEST(a_loop_has_a_pointer_of_the_services)
+{
+	struct kquay_conf conf = { .maxconn = 4, .arg = &kit_clock };
+	static const struct kquay_ops ops;
+	struct kquay_team *t;
+
+	kit_start(&ops, &conf);
+	ck_assert_ptr_eq(kquay_arg(q), &kit_clock);
+	kquay_setarg(q, &conf);
+	ck_assert_ptr_eq(kquay_arg(q), &conf);
+	kit_stop();
+	kit_start(&ops, NULL);
+	ck_assert_ptr_null(kquay_arg(q));
+	kit_stop();
+	conf.flags = KQUAY_NOSIGNAL;
+	t = kquay_team_new(&ops, &conf, 2);
+	ck_assert_ptr_nonnull(t);
+	ck_assert_ptr_eq(kquay_arg(kquay_team_loop(t, 1)), &kit_clock);
+	kquay_setarg(kquay_team_loop(t, 1), t);
+	ck_assert_ptr_eq(kquay_arg(kquay_team_loop(t, 1)), t);
+	ck_assert_ptr_eq(kquay_arg(kquay_team_loop(t, 0)), &kit_clock);
+	kquay_team_free(t);
+}
+END_TEST
+
 static const TTest **const tests[] = {
 	&sigterm_flushes_and_ends,
 	&a_second_signal_aborts,
@@ -634,6 +660,7 @@ static const TTest **const tests[] = {
 	&watch_a_pipe_that_is_closed,
 	&a_watch_ended_in_its_batch_is_silent,
 	&a_step_within_a_step_is_refused,
+	&a_loop_has_a_pointer_of_the_services,
 	&the_queue_can_be_polled,
 	&a_step_waits_no_longer_than_asked,
 	&every_reason_has_a_name,
