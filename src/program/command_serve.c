@@ -14,7 +14,7 @@
 #include "complain.h"
 #include "serve.h"
 
-#define MAX_OPTIONS 64
+#define MAX_OPTIONS 128
 #define FIRST_LONG 256 /* getopt_long()'s value of the first setting */
 #define DEFAULT_LISTEN "localhost:8080"
 

@@ -24,12 +24,14 @@
 #include "config_text.h"
 
 #define NO_SUCH_SETTING "no such setting '%s'"
-#define MAX_OPTIONS 64 /* settings of all handlers together, and an end */
+#define MAX_OPTIONS 128 /* settings of all handlers together, and an end */
+#define MAX_PLACES 16   /* a service and the sections in it */
+#define MANY_FLAGS (CFGF_MULTI | CFGF_KEYSTRVAL)
 
-/* One `name = value` of the section that is being read. */
+/* One `name = value` of the service that is being read. */
 struct value {
 	TAILQ_ENTRY(value) next;
-	const char *name;
+	char *name; /* of the setting: with that of its section */
 	char *text;
 	int line;
 	int list; /* may come more than once */
@@ -41,8 +43,16 @@ struct problem {
 	char *text;
 };
 
+/* What libConfuse is to know in a service, or in a section of one. */
+struct place {
+	const char *section; /* NULL: the service itself */
+	cfg_opt_t options[MAX_OPTIONS];
+	size_t n;
+};
+
 struct reading {
-	cfg_opt_t settings[MAX_OPTIONS];
+	struct place places[MAX_PLACES]; /* the service comes first */
+	size_t nplaces;
 	TAILQ_HEAD(value_list, value) values;
 	struct service_conf_list services;
 	struct problem *problems;
@@ -56,22 +66,33 @@ struct reading {
 static struct reading *reading;
 
 static void parse(const char *, char *);
-static void fill_settings(cfg_opt_t *);
+static void fill_places(void);
+static struct place *get_place(const char *);
+static void add_setting(const struct setting *);
+static void add_option(struct place *, const cfg_opt_t *);
 static int is_option(const cfg_opt_t *, const char *);
 static int keep_value(cfg_t *, cfg_opt_t *, const char *, void *);
-static int end_section(cfg_t *, cfg_opt_t *);
-static void rest_of_section(void);
+static char *long_name(const cfg_t *, const char *);
+static int end_service(cfg_t *, cfg_opt_t *);
+static void rest_of_service(void);
 static void check_twice(void);
 static const struct value *find_value(const char *);
+static const struct value *find_blamed(const char *);
 static const struct service_handler *find_handler(const struct value *);
 static int apply_values(struct service_conf *);
 static void drop_values(void);
+static void value_free(struct value *);
 static void keep_parser_error(cfg_t *, const char *, va_list);
+static void find_unknown_in_service(cfg_t *);
 static void find_unknown(cfg_t *, const cfg_opt_t *);
 static void add_problem(int, const char *, ...)
     __attribute__((__format__(__printf__, 2, 3)));
 static int compare_problems(const void *, const void *);
 static int tell_problems(const char *);
+static void print_settings(const struct service_conf *, const char *,
+    const char *, FILE *);
+static int is_first(const struct service_handler *, size_t);
+static int same_section(const char *, const char *);
 
 int
 config_read(const char *file, struct service_conf_list *list)
@@ -115,9 +136,9 @@ parse(const char *file, char *text)
 	 * KEYSTRVAL keeps a name that is unknown and goes on; a service of
 	 * the same name as another would replace it.
 	 */
-	cfg_opt_t options[] = { CFG_SEC("service", reading->settings,
-				    CFGF_MULTI | CFGF_TITLE |
-					CFGF_NO_TITLE_DUPES | CFGF_KEYSTRVAL),
+	cfg_opt_t options[] = { CFG_SEC("service", reading->places[0].options,
+				    MANY_FLAGS | CFGF_TITLE |
+					CFGF_NO_TITLE_DUPES),
 		CFG_END() };
 	cfg_t *cfg, *section;
 	unsigned i;
@@ -125,7 +146,7 @@ parse(const char *file, char *text)
 
 	if (*text == '\0')
 		return;
-	fill_settings(reading->settings);
+	fill_places();
 	in = fmemopen(text, strlen(text), "r");
 	cfg = cfg_init(options, CFGF_KEYSTRVAL);
 	if (in == NULL || cfg == NULL) {
@@ -134,15 +155,15 @@ parse(const char *file, char *text)
 	}
 	cfg->filename = strdup(file);
 	cfg_set_error_function(cfg, keep_parser_error);
-	cfg_set_validate_func(cfg, "service", end_section);
+	cfg_set_validate_func(cfg, "service", end_service);
 	if (cfg_parse_fp(cfg, in) != CFG_SUCCESS) {
-		rest_of_section();
+		rest_of_service();
 		if (reading->nproblems == 0)
 			add_problem(cfg->line, "cannot be read");
 	}
 	find_unknown(cfg, options);
 	for (i = 0; (section = cfg_getnsec(cfg, "service", i)) != NULL; i++)
-		find_unknown(section, reading->settings);
+		find_unknown_in_service(section);
 done:
 	drop_values();
 	if (cfg != NULL)
@@ -151,36 +172,70 @@ done:
 		fclose(in);
 }
 
-/* The settings of all handlers, each once, as options of a section. */
+/* The settings of all handlers, each once. */
 static void
-fill_settings(cfg_opt_t *options)
+fill_places(void)
 {
 	const cfg_opt_t handler =
 	    CFG_STR_CB("handler", NULL, CFGF_NODEFAULT, keep_value);
-	const cfg_opt_t end = CFG_END();
 	const struct setting *s;
-	size_t i, n = 0;
+	size_t i;
 	int h;
 
-	options[n++] = handler;
-	options[n] = end;
-	for (h = 0; service_handlers[h] != NULL; h++) {
+	add_option(get_place(NULL), &handler);
+	for (h = 0; service_handlers[h] != NULL; h++)
 		for (i = 0;; i++) {
 			s = service_setting(service_handlers[h], i);
 			if (s == NULL)
 				break;
-			if (is_option(options, s->name))
-				continue;
-			const cfg_opt_t one = CFG_STR_CB(s->name, NULL,
-			    CFGF_NODEFAULT, keep_value);
-			const cfg_opt_t list = CFG_STR_LIST_CB(s->name, NULL,
-			    CFGF_NODEFAULT, keep_value);
-
-			assert(n < MAX_OPTIONS - 1);
-			options[n++] = setting_is_list(s) ? list : one;
-			options[n] = end;
+			add_setting(s);
 		}
+}
+
+/* That of a section, NULL: of the service; made if there is none yet. */
+static struct place *
+get_place(const char *section)
+{
+	struct place *place;
+	size_t n;
+
+	for (n = 0; n < reading->nplaces; n++)
+		if (same_section(reading->places[n].section, section))
+			return &reading->places[n];
+	assert(n < MAX_PLACES);
+	place = &reading->places[reading->nplaces++];
+	place->section = section;
+	if (section != NULL) {
+		const cfg_opt_t option =
+		    CFG_SEC(section, place->options, MANY_FLAGS);
+
+		add_option(get_place(NULL), &option);
 	}
+	return place;
+}
+
+static void
+add_setting(const struct setting *s)
+{
+	const char *name = setting_name_in_file(s);
+	const cfg_opt_t one =
+	    CFG_STR_CB(name, NULL, CFGF_NODEFAULT, keep_value);
+	const cfg_opt_t list =
+	    CFG_STR_LIST_CB(name, NULL, CFGF_NODEFAULT, keep_value);
+	struct place *place = get_place(s->section);
+
+	if (place->n == 0 || !is_option(place->options, name))
+		add_option(place, setting_is_list(s) ? &list : &one);
+}
+
+static void
+add_option(struct place *place, const cfg_opt_t *option)
+{
+	static const cfg_opt_t end = CFG_END();
+
+	assert(place->n < MAX_OPTIONS - 1);
+	place->options[place->n++] = *option;
+	place->options[place->n] = end;
 }
 
 static int
@@ -199,29 +254,45 @@ keep_value(cfg_t *cfg, cfg_opt_t *option, const char *text, void *result)
 
 	*(const char **)result = text;
 	v = calloc(1, sizeof(*v));
-	if (v != NULL)
-		v->text = strdup(text);
-	if (v == NULL || v->text == NULL) {
-		free(v);
-		add_problem(cfg->line, "%s", strerror(ENOMEM));
-		return -1;
-	}
-	v->name = option->name;
+	if (v == NULL)
+		goto fail;
+	v->name = long_name(cfg, option->name);
+	v->text = strdup(text);
+	if (v->name == NULL || v->text == NULL)
+		goto fail;
 	v->list = (option->flags & CFGF_LIST) != 0;
 	v->line = cfg->line;
 	TAILQ_INSERT_TAIL(&reading->values, v, next);
 	return 0;
+
+fail:
+	value_free(v);
+	add_problem(cfg->line, "%s", strerror(ENOMEM));
+	return -1;
+}
+
+/* NULL: there is no memory. */
+static char *
+long_name(const cfg_t *cfg, const char *name)
+{
+	char *text;
+	int n;
+
+	if (strcmp(cfg->name, "service") == 0)
+		return strdup(name);
+	n = asprintf(&text, "%s-%s", cfg->name, name);
+	return n == -1 ? NULL : text;
 }
 
 /* The last service so far has come to its closing brace. */
 static int
-end_section(cfg_t *cfg, cfg_opt_t *option)
+end_service(cfg_t *cfg, cfg_opt_t *option)
 {
 	const struct service_handler *handler;
-	const struct value *named;
+	const struct value *named, *blamed;
 	struct service_conf *conf;
 	const char *title;
-	char why[256];
+	char why[512];
 
 	title = cfg_title(cfg_opt_getnsec(option, cfg_opt_size(option) - 1));
 	check_twice();
@@ -240,16 +311,19 @@ end_section(cfg_t *cfg, cfg_opt_t *option)
 	TAILQ_INSERT_TAIL(&reading->services, conf, next);
 	/* With values left out, more would seem wrong than is. */
 	if (apply_values(conf) == 0 &&
-	    service_conf_check(conf, why, sizeof(why)) == -1)
-		add_problem(cfg->line, "service \"%s\": %s", title, why);
+	    service_conf_check(conf, why, sizeof(why)) == -1) {
+		blamed = find_blamed(why);
+		add_problem(blamed != NULL ? blamed->line : cfg->line,
+		    "service \"%s\": %s", title, why);
+	}
 done:
 	drop_values();
 	return 0;
 }
 
-/* A section broke off: what was read of it may be wrong, too. */
+/* A service broke off: what was read of it may be wrong, too. */
 static void
-rest_of_section(void)
+rest_of_service(void)
 {
 	const struct service_handler *handler;
 	struct service_conf *conf;
@@ -288,6 +362,19 @@ find_value(const char *name)
 
 	TAILQ_FOREACH(v, &reading->values, next)
 		if (strcmp(v->name, name) == 0)
+			return v;
+	return NULL;
+}
+
+/* What a sentence begins with the name of, or NULL. */
+static const struct value *
+find_blamed(const char *why)
+{
+	const struct value *v;
+	size_t len = strcspn(why, ":");
+
+	TAILQ_FOREACH(v, &reading->values, next)
+		if (strncmp(v->name, why, len) == 0 && v->name[len] == '\0')
 			return v;
 	return NULL;
 }
@@ -337,9 +424,18 @@ drop_values(void)
 
 	while ((v = TAILQ_FIRST(&reading->values)) != NULL) {
 		TAILQ_REMOVE(&reading->values, v, next);
-		free(v->text);
-		free(v);
+		value_free(v);
 	}
+}
+
+static void
+value_free(struct value *v)
+{
+	if (v == NULL)
+		return;
+	free(v->name);
+	free(v->text);
+	free(v);
 }
 
 /* libConfuse goes on after an unknown name, and may stumble at its value. */
@@ -362,6 +458,26 @@ keep_parser_error(cfg_t *cfg, const char *format, va_list ap)
  * Not every version of libConfuse complains of the names that KEYSTRVAL
  * keeps, and none may let them pass.
  */
+static void
+find_unknown_in_service(cfg_t *service)
+{
+	struct place *place;
+	cfg_t *section;
+	unsigned i;
+	size_t n;
+
+	find_unknown(service, reading->places[0].options);
+	for (n = 1; n < reading->nplaces; n++) {
+		place = &reading->places[n];
+		for (i = 0;; i++) {
+			section = cfg_getnsec(service, place->section, i);
+			if (section == NULL)
+				break;
+			find_unknown(section, place->options);
+		}
+	}
+}
+
 static void
 find_unknown(cfg_t *cfg, const cfg_opt_t *known)
 {
@@ -446,12 +562,50 @@ config_print(const struct service_conf_list *list, FILE *out)
 		fputs(" {\n\thandler = ", out);
 		setting_print_quoted(conf->handler->name, out);
 		putc('\n', out);
+		print_settings(conf, NULL, "\t", out);
 		for (i = 0; (s = service_setting(conf->handler, i)) != NULL;
 		     i++) {
-			fprintf(out, "\t%s = ", s->name);
-			setting_print(s, conf, out);
-			putc('\n', out);
+			if (s->section == NULL || !is_first(conf->handler, i))
+				continue;
+			fprintf(out, "\t%s {\n", s->section);
+			print_settings(conf, s->section, "\t\t", out);
+			fputs("\t}\n", out);
 		}
 		fputs("}\n", out);
 	}
+}
+
+/* The settings of one section, NULL: those outside of all sections. */
+static void
+print_settings(const struct service_conf *conf, const char *section,
+    const char *indent, FILE *out)
+{
+	const struct setting *s;
+	size_t i;
+
+	for (i = 0; (s = service_setting(conf->handler, i)) != NULL; i++) {
+		if (!same_section(s->section, section))
+			continue;
+		fprintf(out, "%s%s = ", indent, setting_name_in_file(s));
+		setting_print(s, conf, out);
+		putc('\n', out);
+	}
+}
+
+/* Is the i-th setting the first of its section? */
+static int
+is_first(const struct service_handler *handler, size_t i)
+{
+	const char *section = service_setting(handler, i)->section;
+
+	while (i-- > 0)
+		if (same_section(service_setting(handler, i)->section, section))
+			return 0;
+	return 1;
+}
+
+static int
+same_section(const char *a, const char *b)
+{
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
 }

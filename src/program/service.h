@@ -58,7 +58,7 @@ struct service_handler {
 	size_t udatasz;       /* of kquay_udata() */
 	/*
 	 * What single settings cannot show, and members that follow from them.
-	 * 0, or -1 and why.  May be NULL.
+	 * 0, or -1 and why, as service_conf_check().  May be NULL.
 	 */
 	int (*check)(struct service_conf *conf, char *why, size_t whysz);
 };
@@ -93,7 +93,10 @@ struct service_conf *service_conf_new(const struct service_handler *handler,
     const char *name);
 void service_conf_free(struct service_conf *conf);
 
-/* Is it complete, and does it agree with itself?  0, or -1 and why. */
+/*
+ * Is it complete, and does it agree with itself?  0, or -1 and why, which
+ * begins with the name of the setting to blame: "max-output: must be ...".
+ */
 int service_conf_check(struct service_conf *conf, char *why, size_t whysz);
 
 /* The configuration of the running service that has this loop. */

@@ -3,6 +3,7 @@
  */
 #include <sys/types.h>
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -22,7 +23,7 @@ static int replace_text(char **, const char *);
 static int parse_number(const struct setting *, const char *, int64_t *);
 static int parse_scaled(const struct unit *, const char *, int64_t *);
 static int parse_mode(const char *, int64_t *);
-static int parse_choice(const struct setting *, const char *, int64_t *);
+static int parse_choice(const char *const *, const char *, int64_t *);
 static void explain(const struct setting *, const char *, char *, size_t);
 static void explain_range(const struct setting *, const char *, char *, size_t);
 static int64_t none_of(const struct setting *);
@@ -52,6 +53,8 @@ static const struct unit size_units[] = {
 	{ NULL, 0 },
 };
 
+static const char *const switch_names[] = { "off", "on", NULL };
+
 static const struct unit no_units[] = {
 	{ "", 1 },
 	{ NULL, 0 },
@@ -67,6 +70,7 @@ static const struct {
 	[SETTING_SIZE] = { size_units, "not a size, such as 512, 64k or 1M" },
 	[SETTING_MODE] = { NULL, "not an octal mode, such as 0660" },
 	[SETTING_CHOICE] = { NULL, "none of" },
+	[SETTING_SWITCH] = { NULL, "neither on nor off" },
 };
 
 int
@@ -77,6 +81,19 @@ setting_is_list(const struct setting *setting)
 	    (setting->type == SETTING_OWN && setting->kind->list);
 }
 
+const char *
+setting_name_in_file(const struct setting *setting)
+{
+	size_t len;
+
+	if (setting->section == NULL)
+		return setting->name;
+	len = strlen(setting->section);
+	assert(strncmp(setting->name, setting->section, len) == 0 &&
+	    setting->name[len] == '-');
+	return setting->name + len + 1;
+}
+
 int
 setting_parse(const struct setting *setting, void *conf, const char *text,
     char *why, size_t whysz)
@@ -85,6 +102,12 @@ setting_parse(const struct setting *setting, void *conf, const char *text,
 	char wrong[256];
 	int64_t value;
 
+	if (setting->valid != NULL &&
+	    setting->valid(text, wrong, sizeof(wrong)) == -1) {
+		snprintf(why, whysz, "%s: '%s': %s", setting->name, text,
+		    wrong);
+		return -1;
+	}
 	if (setting->type == SETTING_LISTEN) {
 		if (address_list_add(member, text, wrong, sizeof(wrong)) == 0)
 			return 0;
@@ -124,7 +147,8 @@ setting_parse(const struct setting *setting, void *conf, const char *text,
 		explain(setting, text, why, whysz);
 		return -1;
 	}
-	if (value < setting->min || value > setting->max) {
+	if (setting->type != SETTING_SWITCH &&
+	    (value < setting->min || value > setting->max)) {
 		explain_range(setting, text, why, whysz);
 		return -1;
 	}
@@ -156,7 +180,9 @@ parse_number(const struct setting *setting, const char *text, int64_t *value)
 	case SETTING_MODE:
 		return parse_mode(text, value);
 	case SETTING_CHOICE:
-		return parse_choice(setting, text, value);
+		return parse_choice(setting->choices, text, value);
+	case SETTING_SWITCH:
+		return parse_choice(switch_names, text, value);
 	case SETTING_TEXT:
 	case SETTING_LISTEN:
 	case SETTING_WORDS:
@@ -200,12 +226,12 @@ parse_mode(const char *text, int64_t *value)
 }
 
 static int
-parse_choice(const struct setting *setting, const char *text, int64_t *value)
+parse_choice(const char *const *choices, const char *text, int64_t *value)
 {
 	int i;
 
-	for (i = 0; setting->choices[i] != NULL; i++) {
-		if (strcmp(setting->choices[i], text) == 0) {
+	for (i = 0; choices[i] != NULL; i++) {
+		if (strcmp(choices[i], text) == 0) {
 			*value = i;
 			return 0;
 		}
@@ -274,6 +300,7 @@ store(const struct setting *setting, void *member, int64_t value)
 		break;
 	case SETTING_TIME:
 	case SETTING_CHOICE:
+	case SETTING_SWITCH:
 		*(int *)member = (int)value;
 		break;
 	case SETTING_MODE:
@@ -298,6 +325,7 @@ load(const struct setting *setting, const void *conf)
 		return *(const uint32_t *)member;
 	case SETTING_TIME:
 	case SETTING_CHOICE:
+	case SETTING_SWITCH:
 		return *(const int *)member;
 	case SETTING_MODE:
 		return *(const mode_t *)member;
@@ -332,6 +360,9 @@ setting_print(const struct setting *setting, const void *conf, FILE *out)
 		break;
 	case SETTING_CHOICE:
 		setting_print_quoted(setting->choices[value], out);
+		break;
+	case SETTING_SWITCH:
+		setting_print_quoted(switch_names[value], out);
 		break;
 	case SETTING_TEXT:
 		setting_print_quoted(*(char *const *)(const void *)member, out);

@@ -3,6 +3,12 @@
  * (--name VALUE), for the configuration file (name = VALUE), for --help and
  * for `kquay check -v`.
  *
+ * Settings that belong together form a section of the file.  They have the
+ * section's name before their own, which the file leaves out:
+ *
+ *	--tls-certificate x	.section = "tls", .name = "tls-certificate"
+ *	tls { certificate = x }
+ *
  * A row points by offset into a configuration: the structure of a service's
  * handler, which begins with struct service_conf (service.h).
  */
@@ -21,6 +27,7 @@ enum setting_type {
 	SETTING_TEXT,   /* char *, the configuration's own copy */
 	SETTING_MODE,   /* mode_t */
 	SETTING_CHOICE, /* int, index into choices */
+	SETTING_SWITCH, /* int; on: 1, off: 0 */
 	SETTING_LISTEN, /* struct address_list, one more for each value */
 	SETTING_WORDS,  /* struct words, one more for each value */
 	SETTING_OWN     /* as its kind says */
@@ -36,7 +43,8 @@ struct setting_kind {
 };
 
 struct setting {
-	const char *name;
+	const char *name;    /* a section's begins with its name and a "-" */
+	const char *section; /* NULL: of none */
 	int letter; /* -x on the command line; 0: none */
 	enum setting_type type;
 	size_t offset;
@@ -44,6 +52,11 @@ struct setting {
 	int none;         /* "none" is a value, too: no limit */
 	const char *const *choices; /* CHOICE: ended by NULL */
 	const struct setting_kind *kind; /* OWN */
+	/*
+	 * Of TEXT and WORDS: is this a value?  0, or -1 and what is wrong with
+	 * it.  NULL: every text is.
+	 */
+	int (*valid)(const char *text, char *why, size_t whysz);
 	const char *def;  /* as one would write it; NULL: must be given */
 	const char *arg;  /* the value's name in --help */
 	const char *help; /* one line, no full stop */
@@ -51,6 +64,9 @@ struct setting {
 
 /* May it be given more than once? */
 int setting_is_list(const struct setting *setting);
+
+/* Its name in the file, within its section if it has one. */
+const char *setting_name_in_file(const struct setting *setting);
 
 /*
  * Store text, the value of a setting, in conf.  Returns 0; or -1 with the
