@@ -9,8 +9,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
+#include <paths.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "launch.h"
@@ -26,6 +31,38 @@ int
 launch(const struct launch *s, pid_t *pid)
 {
 	return s->groups == NULL ? as_we_are(s, pid) : as_another(s, pid);
+}
+
+int
+launch_find(const char *name, char path[PATH_MAX])
+{
+	const char *dir, *end;
+	int len, saved = ENOENT;
+
+	if (strchr(name, '/') != NULL) {
+		if (strlcpy(path, name, PATH_MAX) >= PATH_MAX) {
+			errno = ENAMETOOLONG;
+			return -1;
+		}
+		return access(path, X_OK);
+	}
+	dir = getenv("PATH");
+	if (dir == NULL)
+		dir = _PATH_DEFPATH;
+	for (;; dir = end + 1) {
+		end = dir + strcspn(dir, ":");
+		len = snprintf(path, PATH_MAX, "%.*s/%s",
+		    end == dir ? 1 : (int)(end - dir), end == dir ? "." : dir,
+		    name);
+		if (len > 0 && len < PATH_MAX && access(path, X_OK) == 0)
+			return 0;
+		if (errno == EACCES)
+			saved = EACCES;
+		if (*end == '\0')
+			break;
+	}
+	errno = saved;
+	return -1;
 }
 
 static int

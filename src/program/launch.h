@@ -7,6 +7,8 @@
 
 #include <sys/types.h>
 
+#include <limits.h>
+
 struct launch {
 	const char *path;
 	char *const *argv;
@@ -22,5 +24,8 @@ struct launch {
 
 /* 0 and *pid, or an errno value and there is no child. */
 int launch(const struct launch *s, pid_t *pid);
+
+/* The path of a command, looked up as a shell does.  0, or -1 with errno. */
+int launch_find(const char *name, char path[PATH_MAX]);
 
 #endif

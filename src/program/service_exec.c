@@ -341,39 +341,6 @@ make_environment(const struct words *more, char variables[][VARIABLE], int n)
 
 /* -- the settings ---------------------------------------------------------- */
 
-/* The path of a command, looked up as a shell does.  0, or -1 with errno. */
-static int
-find_program(const char *name, char path[PATH_MAX])
-{
-	const char *dir, *end;
-	int len, saved = ENOENT;
-
-	if (strchr(name, '/') != NULL) {
-		if (strlcpy(path, name, PATH_MAX) >= PATH_MAX) {
-			errno = ENAMETOOLONG;
-			return -1;
-		}
-		return access(path, X_OK);
-	}
-	dir = getenv("PATH");
-	if (dir == NULL)
-		dir = _PATH_DEFPATH;
-	for (;; dir = end + 1) {
-		end = dir + strcspn(dir, ":");
-		len = snprintf(path, PATH_MAX, "%.*s/%s",
-		    end == dir ? 1 : (int)(end - dir), end == dir ? "." : dir,
-		    name);
-		if (len > 0 && len < PATH_MAX && access(path, X_OK) == 0)
-			return 0;
-		if (errno == EACCES)
-			saved = EACCES;
-		if (*end == '\0')
-			break;
-	}
-	errno = saved;
-	return -1;
-}
-
 static int
 find_group(const char *name, gid_t *gid)
 {
@@ -432,7 +399,7 @@ exec_check(struct service_conf *base, char *why, size_t whysz)
 		snprintf(why, whysz, "command: is missing");
 		return -1;
 	}
-	if (find_program(conf->command.word[0], conf->path) == -1) {
+	if (launch_find(conf->command.word[0], conf->path) == -1) {
 		snprintf(why, whysz, "command: %s: %s", conf->command.word[0],
 		    strerror(errno));
 		return -1;
@@ -444,6 +411,12 @@ exec_check(struct service_conf *base, char *why, size_t whysz)
 			    "environment: '%s' is not NAME=VALUE", variable);
 			return -1;
 		}
+	}
+	if (base->tls.loaded != NULL) {
+		snprintf(why, whysz,
+		    "tls-certificate: the command gets the socket itself, on "
+		    "which bytes are encrypted");
+		return -1;
 	}
 	if (base->idle_ms != -1) {
 		snprintf(why, whysz,
