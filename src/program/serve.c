@@ -215,6 +215,11 @@ service_listen(struct service *s)
 	const struct address *a;
 	int n = -1;
 
+	if (secure_listeners(s->conf, s->q) == -1) {
+		complain("service \"%s\": TLS: %s", s->conf->name,
+		    strerror(errno));
+		return -1;
+	}
 	TAILQ_FOREACH(a, &s->conf->listen, next) {
 		switch (a->kind) {
 		case ADDRESS_TCP:

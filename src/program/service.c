@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,6 +15,8 @@
 #define MAX_TIME 2073600000 /* ms in 24 days: an int holds no 25 */
 
 static const char *const when_full_names[] = { "refuse", "wait", NULL };
+static const char *const client_names[] = { "none", "ask", "require", NULL };
+static const char *const version_names[] = { "1.2", "1.3", NULL };
 
 static const struct setting common_settings[] = {
 	{ .name = "listen",
@@ -93,6 +96,73 @@ static const struct setting common_settings[] = {
 	    .def = "0600",
 	    .arg = "MODE",
 	    .help = "permissions of UNIX sockets" },
+	{ .name = "proxy-protocol",
+	    .type = SETTING_SWITCH,
+	    .offset = OFFSET(proxy_protocol),
+	    .def = "off",
+	    .arg = "on|off",
+	    .help = "callers are proxies and begin with a PROXY header" },
+	{ .name = "tls-certificate",
+	    .section = "tls",
+	    .type = SETTING_WORDS,
+	    .offset = OFFSET(tls.certificates),
+	    .arg = "FILE",
+	    .help = "speak TLS, with this chain; one for each name" },
+	{ .name = "tls-key",
+	    .section = "tls",
+	    .type = SETTING_WORDS,
+	    .offset = OFFSET(tls.keys),
+	    .arg = "FILE",
+	    .help = "the key of each, if it is in another file" },
+	{ .name = "tls-client",
+	    .section = "tls",
+	    .type = SETTING_CHOICE,
+	    .offset = OFFSET(tls.client),
+	    .max = CLIENT_REQUIRE,
+	    .choices = client_names,
+	    .def = "none",
+	    .arg = "none|ask|require",
+	    .help = "certificates of clients" },
+	{ .name = "tls-client-ca",
+	    .section = "tls",
+	    .type = SETTING_TEXT,
+	    .offset = OFFSET(tls.client_ca),
+	    .max = PATH_MAX - 1,
+	    .def = "",
+	    .arg = "FILE",
+	    .help = "authorities that clients' certificates are of" },
+	{ .name = "tls-alpn",
+	    .section = "tls",
+	    .type = SETTING_WORDS,
+	    .offset = OFFSET(tls.alpn),
+	    .valid = secure_protocol,
+	    .arg = "PROTOCOL",
+	    .help = "speak this, the best one first" },
+	{ .name = "tls-ciphers",
+	    .section = "tls",
+	    .type = SETTING_TEXT,
+	    .offset = OFFSET(tls.ciphers),
+	    .max = TEXT_MAX,
+	    .def = "",
+	    .arg = "LIST",
+	    .help = "of TLS 1.2; \"\": the safe ones" },
+	{ .name = "tls-suites",
+	    .section = "tls",
+	    .type = SETTING_TEXT,
+	    .offset = OFFSET(tls.suites),
+	    .max = TEXT_MAX,
+	    .def = "",
+	    .arg = "LIST",
+	    .help = "of TLS 1.3; \"\": OpenSSL's" },
+	{ .name = "tls-min-version",
+	    .section = "tls",
+	    .type = SETTING_CHOICE,
+	    .offset = OFFSET(tls.min_version),
+	    .max = VERSION_1_3,
+	    .choices = version_names,
+	    .def = "1.2",
+	    .arg = "1.2|1.3",
+	    .help = "nothing older than this TLS" },
 	{ .name = NULL }
 };
 #define NCOMMON (sizeof(common_settings) / sizeof(common_settings[0]) - 1)
@@ -199,6 +269,7 @@ service_conf_free(struct service_conf *conf)
 		return;
 	for (i = 0; (s = service_setting(conf->handler, i)) != NULL; i++)
 		setting_free(s, conf);
+	secure_free(&conf->tls);
 	free(conf->name);
 	free(conf);
 }
@@ -210,6 +281,8 @@ service_conf_check(struct service_conf *conf, char *why, size_t whysz)
 		snprintf(why, whysz, "listen: is missing");
 		return -1;
 	}
+	if (secure_check(conf, why, whysz) == -1)
+		return -1;
 	if (conf->handler->check == NULL)
 		return 0;
 	return conf->handler->check(conf, why, whysz);

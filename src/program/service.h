@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "address.h"
+#include "secure.h"
 #include "setting.h"
 
 struct kquay;
@@ -44,6 +45,8 @@ struct service_conf {
 	int when_full;       /* enum when_full */
 	int idle_ms, life_ms, linger_ms;
 	char *refusal;
+	int proxy_protocol; /* callers begin with a PROXY header */
+	struct secure_conf tls;
 };
 
 TAILQ_HEAD(service_conf_list, service_conf);

@@ -8,6 +8,8 @@ instead of compared; read the difference before you keep it.
 import os
 import pathlib
 import re
+import shutil
+import subprocess
 import textwrap
 
 import pytest
@@ -63,12 +65,19 @@ def displays(manual):
 
 def test_manual_examples(tmp_path):
     """Every configuration that a manual shows is a good one."""
+    subprocess.run([os.environ["CERTS"], tmp_path], check=True)
+    files = {"chat.pem": "host.pem", "chat.key": "host.key",
+             "members.pem": "ca.pem"}
+    for name, made in files.items():
+        shutil.copy(tmp_path / made, tmp_path / name)
     found = 0
     for manual in MANUALS:
         for text in displays(manual):
             if not text.startswith("service ") or "SETTING" in text:
                 continue
             found += 1
+            for name in files:
+                text = text.replace(f"/etc/kquay/{name}", f"{tmp_path}/{name}")
             (tmp_path / "m.conf").write_text(text)
             r = check(tmp_path / "m.conf")
             assert (r.returncode, r.stderr) == (0, ""), text
@@ -93,21 +102,26 @@ def test_manual_has_every_setting():
             option = f"Fl {letter[1]} , Fl Fl {name}" if letter.strip() \
                 else f"Fl {name}"
             assert option in page, f"kquay.8: {option}"
-    assert settings == set(re.findall(r"^\.It Ic ([\w-]+) =", conf, re.M))
+    listed = re.findall(r"^\.It Ic (?:([\w-]+) \{ )?([\w-]+) =", conf, re.M)
+    assert settings == {f"{section}-{name}" if section else name
+                        for section, name in listed}
 
 
 def test_config_and_command_line_agree(tmp_path):
     """A setting says the same in the file and as an option."""
     out = once("serve", "chat", "--help").stdout
-    for name in re.findall(r"--([\w-]+) [A-Za-z]", out):
+    for name in re.findall(r"--([\w-]+) \w", out):
+        section, in_file = re.fullmatch(r"(?:(tls)-)?(.*)", name).groups()
+        setting = f'{in_file} = "\\001"'
         (tmp_path / "a.conf").write_text(textwrap.dedent(f"""\
             service "chat" {{
                 handler = chat
                 listen = "localhost:1"
-                {name} = "\\001"
+                {section + " { " + setting + " }" if section else setting}
             }}
             """))
-        from_file = check(tmp_path / "a.conf").stderr
+        from_file = check(tmp_path / "a.conf").stderr.replace(
+            'service "chat": ', "")
         from_option = once("serve", "chat", f"--{name}", "\001").stderr \
             if name not in ("welcome", "refusal") else ""
         assert from_file.replace("a.conf:4: ", "") == \
