@@ -144,18 +144,26 @@ report_descriptor(struct turn *t, int fd, struct fdnote *fn, int which,
 }
 
 /*
- * The other knote may go to the other epoll, or be level now, and is to be
- * found there.  Less of the same brings nothing new.
+ * The kernel may watch otherwise than before: a knote that has gone to the
+ * other epoll, or is level now, is to be found there.  Less of the same brings
+ * nothing new.
  */
+static void
+note_moved(struct turn *t, const struct fdnote *fn, uint16_t before)
+{
+	const uint16_t edge = FK_EDGE | FK_WEDGE;
+
+	t->t_moved |= fn->fn_kernel != 0 &&
+	    ((fn->fn_kernel ^ edge) & ~(before ^ edge)) != 0;
+}
+
 static void
 narrow(struct turn *t, int fd, struct fdnote *fn, uint32_t mask)
 {
-	const uint16_t edge = FK_EDGE | FK_WEDGE;
-	uint16_t before = fn->fn_kernel ^ edge;
+	uint16_t before = fn->fn_kernel;
 
 	descriptor_narrow(t->t_queue, fd, fn, mask);
-	t->t_moved |=
-	    fn->fn_kernel != 0 && ((fn->fn_kernel ^ edge) & ~before) != 0;
+	note_moved(t, fn, before);
 }
 
 static enum verdict
@@ -213,13 +221,16 @@ offer(struct turn *t, int fd, struct fdnote *fn, int which, uint32_t mask)
  * closed; the same one again, and it will come for ever.
  */
 static SELDOM void
-lost(struct kqueue *q, uint64_t tag)
+lost(struct turn *t, uint64_t tag)
 {
+	struct kqueue *q = t->t_queue;
 	bool again = q->q_lost == tag;
 
 	q->q_lost = tag;
-	if (again)
+	if (again) {
 		repair(q);
+		t->t_moved = true;
+	}
 }
 
 static void
@@ -229,26 +240,26 @@ take_descriptor(struct turn *t, const struct epoll_event *e, bool writer)
 	int fd = (int)TAG_INDEX(e->data.u64);
 	struct fdnote *fn;
 	bool wanted = false, once;
+	uint16_t before;
 
 	if (process_strict)
 		descriptor_verify(t->t_queue, fd);
 	fn = descriptor_tagged(t->t_queue, fd, TAG_GEN(e->data.u64));
 	if (fn == NULL) {
-		lost(t->t_queue, e->data.u64);
+		lost(t, e->data.u64);
 		return;
 	}
+	before = fn->fn_kernel;
 	if (writer) {
 		if ((once = (fn->fn_kernel & FK_WONCE) != 0))
 			fn->fn_kernel &= (uint16_t)~FK_WOUT;
 		wanted = offer(t, fd, fn, FN_WRITE, e->events);
 	} else {
-		uint16_t kernel = fn->fn_kernel;
-
-		if ((once = (kernel & FK_ONCE) != 0))
+		if ((once = (before & FK_ONCE) != 0))
 			fn->fn_kernel &= (uint16_t) ~(FK_IN | FK_OUT);
 		if (e->events & (EPOLLIN | EPOLLRDHUP | unasked))
 			wanted = offer(t, fd, fn, FN_READ, e->events);
-		if ((kernel & FK_OUT) && (e->events & (EPOLLOUT | unasked)))
+		if ((before & FK_OUT) && (e->events & (EPOLLOUT | unasked)))
 			wanted |= offer(t, fd, fn, FN_WRITE, e->events);
 	}
 	if (!wanted) {
@@ -257,6 +268,7 @@ take_descriptor(struct turn *t, const struct epoll_event *e, bool writer)
 		/* The kernel has let go of what is waited for still, too. */
 		descriptor_relook(t->t_queue, fd, fn, FN_READ);
 		descriptor_relook(t->t_queue, fd, fn, FN_WRITE);
+		note_moved(t, fn, before);
 	}
 }
 
@@ -278,6 +290,7 @@ ready_descriptor(struct turn *t, int fd, struct fdnote *fn, int which)
 	bool unpollable = fn->fn_type == FD_FILE || fn->fn_type == FD_DEVICE;
 	enum verdict verdict;
 	uint32_t mask = 0;
+	uint16_t before;
 
 	if (process_strict)
 		descriptor_verify(q, fd);
@@ -301,10 +314,13 @@ ready_descriptor(struct turn *t, int fd, struct fdnote *fn, int which)
 	if (!knote_enabled(kn) || (kn->kn_flags & EV_CLEAR))
 		return;
 	/* Level: its next event comes from here, or from the kernel. */
-	if (verdict != SILENT && (unpollable || mask == 0))
+	if (verdict != SILENT && (unpollable || mask == 0)) {
 		descriptor_push(q, fd, fn, which);
-	else if (!unpollable)
+	} else if (!unpollable) {
+		before = fn->fn_kernel;
 		descriptor_relook(q, fd, fn, which);
+		note_moved(t, fn, before);
+	}
 }
 
 /* -- the other filters ----------------------------------------------------- */

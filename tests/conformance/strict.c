@@ -144,6 +144,30 @@ START_TEST(others_are_returned)
 }
 END_TEST
 
+/* R-FD-01: ... also if one was watched beside another that has been deleted. */
+START_TEST(what_is_watched_otherwise_is_returned)
+{
+	struct kevent ev[4];
+	int s[2], u[2], i;
+
+	t_unix(SOCK_STREAM, s);
+	t_unix(SOCK_STREAM, u);
+	ck_assert_int_ne(dup(s[0]), -1);
+	t_put(s[1], 1);
+	t_add(s[0], EVFILT_READ, 0);
+	t_add(u[0], EVFILT_READ, EV_CLEAR);
+	t_add(u[0], EVFILT_WRITE, 0);
+	ck_assert_int_eq(raw_close(s[0]), 0);
+	ck_assert_int_eq(t_get(t_kq, ev, 4, 0), 1);
+	t_delete(u[0], EVFILT_READ);
+	for (i = 0; i < 4; i++) {
+		ck_assert_int_eq(t_get(t_kq, ev, 4, 0), 1);
+		ck_assert_uint_eq(ev[0].ident, (uintptr_t)u[0]);
+		ck_assert_int_eq(ev[0].filter, EVFILT_WRITE);
+	}
+}
+END_TEST
+
 int
 main(void)
 {
@@ -157,5 +181,6 @@ main(void)
 	tcase_add_loop_test(tc, replaced_unheard, 0, MODES);
 	tcase_add_test(tc, another_used_again);
 	tcase_add_test(tc, others_are_returned);
+	tcase_add_test(tc, what_is_watched_otherwise_is_returned);
 	return t_end();
 }

@@ -101,6 +101,19 @@ START_TEST(the_other_filter_stays)
 }
 END_TEST
 
+/* ... and one that is ready, too, comes in the same call. */
+START_TEST(the_other_filter_comes_too)
+{
+	struct kevent ev[4];
+
+	ck_assert_int_eq(write(fds[1], "x", 1), 1);
+	change(fds[0], EVFILT_READ, EV_ADD | EV_CLEAR | once[_i], 0, 0);
+	change(fds[0], EVFILT_WRITE, EV_ADD, 0, 0);
+	ck_assert_int_eq(kevent(kq, NULL, 0, ev, 4, &none), 2);
+	expect(EVFILT_WRITE, fds[0]);
+}
+END_TEST
+
 /* Too few bytes are no event, and the rest is waited for. */
 START_TEST(a_threshold_is_reached)
 {
@@ -168,6 +181,7 @@ main(void)
 	tcase_add_checked_fixture(tc, setup, NULL);
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, the_other_filter_stays, 0, 2);
+	tcase_add_loop_test(tc, the_other_filter_comes_too, 0, 2);
 	tcase_add_loop_test(tc, a_threshold_is_reached, 0, 2);
 	tcase_add_test(tc, enabled_within_a_turn);
 	tcase_add_test(tc, nothing_left_to_read);
