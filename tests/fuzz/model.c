@@ -343,6 +343,7 @@ static void
 check_all(int queue, const struct kevent *events, int n, int must, int slots)
 {
 	int i, j, least = slots_for(queue, slots);
+	bool room = n < least;
 
 	if (n == -1)
 		fail("kevent: %s", strerror(errno));
@@ -368,13 +369,13 @@ check_all(int queue, const struct kevent *events, int n, int must, int slots)
 				fail("filter %d came twice", events[i].filter);
 		check_event(&events[i], knote_of(queue, &events[i]));
 	}
-	if (n < slots)
+	if (room)
 		forget_untrue(queue);
 	else
 		hold_pending(queue);
 	for (i = 0; queue == kq && i < (int)COUNT(parts); i++)
 		if (is_first((size_t)i) && parts[i]->p_gathered != NULL)
-			parts[i]->p_gathered(n < slots);
+			parts[i]->p_gathered(room);
 }
 
 void

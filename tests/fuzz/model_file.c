@@ -31,6 +31,7 @@ struct watched {
 	unsigned int must, may; /* notes recorded */
 	unsigned int since;     /* D_*, that happened since the last look */
 	bool unsure;            /* it may have looked in between */
+	bool deaf;              /* Linux has ended the watch: see unnamed() */
 	bool came;
 	struct knote knote;
 };
@@ -88,7 +89,8 @@ look(struct watched *w)
 		must |= NOTE_DELETE;
 	if (since & D_CHANGED)
 		may |= NOTE_ATTRIB;
-	if ((since & (D_CHANGED | D_LINKED | D_UNLINKED)) == D_CHANGED)
+	if ((since & (D_CHANGED | D_LINKED | D_UNLINKED)) == D_CHANGED &&
+	    !w->deaf)
 		must |= NOTE_ATTRIB;
 	if (!w->unsure)
 		w->must |= must & w->wanted;
@@ -101,10 +103,21 @@ happened(struct watched *w, unsigned int notes, unsigned int since)
 {
 	if (!w->knote.k_exists)
 		return;
-	if (!w->unsure)
+	if (!w->unsure && !w->deaf)
 		w->must |= notes & w->wanted;
 	w->may |= notes & w->wanted;
 	w->since |= since;
+}
+
+/*
+ * With a file's last name its watch may end, though it is open.  Until the
+ * library looks again, only what fstat() tells is sure to be told.
+ */
+static void
+unnamed(struct file *f)
+{
+	happened(&f->vnode, 0, D_UNLINKED);
+	f->vnode.deaf = !f->named && !f->linked;
 }
 
 static enum truth
@@ -154,6 +167,7 @@ vnode_gathered(struct watched *w, bool room)
 		say("notes of %ju: %#x to %#x", (uintmax_t)k->k_ident, w->must,
 		    w->may);
 	w->came = false;
+	w->deaf &= !room;
 	if (room && k->k_enabled && !came)
 		w->may = w->must;
 	w->unsure = w->may != 0;
@@ -331,14 +345,15 @@ relink(struct file *f)
 
 	if (f->linked) {
 		check("unlink", unlinkat(dirfd_, link, 0));
-		happened(&f->vnode, 0, D_UNLINKED);
+		f->linked = false;
+		unnamed(f);
 	} else if (f->named) {
 		check("link", linkat(dirfd_, name_of(f), dirfd_, link, 0));
+		f->linked = true;
 		happened(&f->vnode, 0, D_LINKED);
 	} else {
 		return;
 	}
-	f->linked = !f->linked;
 	happened(&directory, NOTE_WRITE, 0);
 }
 
@@ -349,7 +364,7 @@ unname(struct file *f)
 		return;
 	check("unlink", unlinkat(dirfd_, name_of(f), 0));
 	f->named = false;
-	happened(&f->vnode, 0, D_UNLINKED);
+	unnamed(f);
 	happened(&directory, NOTE_WRITE, 0);
 }
 
@@ -366,11 +381,11 @@ move(struct file *f)
 		check("rename", renameat(dirfd_, from, dirfd_, name_of(other)));
 		other->named = false;
 		f->named = false;
-		happened(&other->vnode, 0, D_UNLINKED);
+		unnamed(other);
 		happened(&f->vnode, NOTE_RENAME, 0);
 		/* The name is the other's, which may want it again. */
 		check("unlink", unlinkat(dirfd_, name_of(other), 0));
-		happened(&f->vnode, 0, D_UNLINKED);
+		unnamed(f);
 	} else {
 		f->moved = !f->moved;
 		check("rename", renameat(dirfd_, from, dirfd_, name_of(f)));
@@ -423,7 +438,7 @@ change_vnode(struct watched *w)
 	switch (change(&w->knote, flags, fflags, 0, 0)) {
 	case ADDED:
 		w->must = w->may = w->since = 0;
-		w->unsure = w->came = false;
+		w->unsure = w->came = w->deaf = false;
 		w->wanted = fflags;
 		break;
 	case TOUCHED:

@@ -51,9 +51,12 @@ read_truth(const struct knote *k)
 
 	if (has_ended(n->sock))
 		return YES;
-	if (n->lowat >= 0)
+	if (n->sock->bytes > 0)
 		return n->sock->bytes >= n->lowat ? YES : NO;
-	return n->sock->bytes > 0 ? YES : NO;
+	if (n->lowat != 0)
+		return NO;
+	/* What came has been read, and there is no edge any more. */
+	return k->k_flags & EV_CLEAR ? MAYBE : YES;
 }
 
 static void
