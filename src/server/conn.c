@@ -72,12 +72,12 @@ kquay_conn_new(struct kquay *q, int fd, unsigned layers,
 {
 	struct kquay_conn *c;
 
-	c = kquay_pool_take(q);
+	c = kquay_pool_take(q, 0);
 	if (c == NULL)
 		return NULL;
 	c->fd = fd;
 	c->ops = &q->ops;
-	c->flags = C_SOCKET | C_FRESH | layers;
+	c->flags |= C_SOCKET | C_FRESH | layers;
 	if (salen > sizeof(c->peer))
 		salen = offsetof(struct sockaddr, sa_data);
 	memcpy(&c->peer, sa, salen);
@@ -104,12 +104,12 @@ kquay_conn_dial(struct kquay *q, const struct kquay_ops *ops, unsigned layers)
 {
 	struct kquay_conn *c;
 
-	c = kquay_pool_take(q);
+	c = kquay_pool_take(q, C_CLIENT);
 	if (c == NULL)
 		return NULL;
 	c->fd = -1;
 	c->ops = ops != NULL ? ops : &q->ops;
-	c->flags = C_KNOWN | C_CLIENT | layers;
+	c->flags |= C_KNOWN | layers;
 	c->state = CONN_DIAL;
 	c->born = c->active = kquay_wheel_now(q);
 	return c;

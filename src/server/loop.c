@@ -26,7 +26,7 @@
 
 static int configure(struct kquay *q, const struct kquay_conf *conf);
 static int set_limit(int *ms, int dflt, uint32_t *ticks);
-static uint32_t default_maxconn(void);
+static uint32_t default_maxconn(uint32_t maxdial);
 static void destroy(struct kquay *q);
 static int step(struct kquay *q, int ms);
 static int next_due(struct kquay *q);
@@ -207,6 +207,7 @@ kquay_stats(const struct kquay *q, struct kquay_stat *st)
 {
 	*st = q->stat;
 	st->conns = q->nconn;
+	st->dials = q->ndials;
 }
 
 /*
@@ -318,7 +319,7 @@ configure(struct kquay *q, const struct kquay_conf *conf)
 	q->shake =
 	    kquay_wheel_ticks(k->handshake == 0 ? SHAKE_MS : k->handshake);
 	if (k->maxconn == 0)
-		k->maxconn = default_maxconn();
+		k->maxconn = default_maxconn(k->maxdial);
 	if (k->inmax == 0)
 		k->inmax = 8192;
 	if (k->outmax == 0)
@@ -329,10 +330,10 @@ configure(struct kquay *q, const struct kquay_conf *conf)
 		k->outlo = k->outhi < 16 * 1024 ? k->outhi : 16 * 1024;
 	if (k->backlog == 0)
 		k->backlog = SOMAXCONN;
-	if (k->maxconn > MAXCONN || k->outlo > k->outhi ||
-	    k->outhi > k->outmax || k->inmax > INT32_MAX ||
-	    k->outmax > INT32_MAX || k->udatasz > INT32_MAX ||
-	    set_limit(&k->idle, -1, &q->idle) == -1 ||
+	if (k->maxconn > MAXCONN || k->maxdial > MAXCONN - k->maxconn ||
+	    k->outlo > k->outhi || k->outhi > k->outmax ||
+	    k->inmax > INT32_MAX || k->outmax > INT32_MAX ||
+	    k->udatasz > INT32_MAX || set_limit(&k->idle, -1, &q->idle) == -1 ||
 	    set_limit(&k->life, -1, &q->life) == -1 ||
 	    set_limit(&k->handshake, -1, &q->handshake) == -1 ||
 	    set_limit(&k->linger, 5000, &q->linger) == -1) {
@@ -366,17 +367,19 @@ set_limit(int *ms, int dflt, uint32_t *ticks)
 	return 0;
 }
 
+/* As many as there may be descriptors, but for others. */
 static uint32_t
-default_maxconn(void)
+default_maxconn(uint32_t maxdial)
 {
 	struct rlimit rl;
+	rlim_t others = (rlim_t)OWN_FDS + maxdial;
 
 	if (getrlimit(RLIMIT_NOFILE, &rl) == -1 ||
-	    rl.rlim_cur > MAXCONN_DEFAULT + OWN_FDS)
+	    rl.rlim_cur > MAXCONN_DEFAULT + others)
 		return MAXCONN_DEFAULT;
-	if (rl.rlim_cur < 2 * OWN_FDS)
-		return rl.rlim_cur < 2 ? 1 : (uint32_t)rl.rlim_cur / 2;
-	return (uint32_t)rl.rlim_cur - OWN_FDS;
+	if (rl.rlim_cur >= 2 * OWN_FDS + (rlim_t)maxdial)
+		return (uint32_t)(rl.rlim_cur - others);
+	return rl.rlim_cur < 2 ? 1 : (uint32_t)rl.rlim_cur / 2;
 }
 
 /* Release what kquay_new() has made; all of it, or as far as it came. */

@@ -8,6 +8,9 @@
  * back: an id names one connection for ever, and looking it up touches the
  * slot alone.
  *
+ * The table has maxconn slots and maxdial; any may become either's, as only
+ * their numbers are limited.
+ *
  * With maxperaddr the connections of each peer address are counted by a hash
  * table of chains through the slots.  Its seed is random, so that callers
  * cannot choose addresses that fall into one chain.
@@ -27,7 +30,7 @@ static void uncount(struct kquay_conn *c);
 int
 kquay_pool_init(struct kquay *q)
 {
-	size_t n = (size_t)q->conf.maxconn + 1;
+	size_t n = (size_t)q->conf.maxconn + q->conf.maxdial + 1;
 
 	q->udata_stride = ((size_t)q->conf.udatasz + 15) / 16 * 16;
 	/* A slot is one cache line only if it begins on one. */
@@ -76,20 +79,34 @@ kquay_pool_fini(struct kquay *q)
 	free(q->addr_next);
 }
 
-/* A slot, zeroed but for its id; NULL if the table is full. */
-struct kquay_conn *
-kquay_pool_take(struct kquay *q)
+/* Whether a slot of this kind is one of maxdial's. */
+static inline int
+is_beside(const struct kquay *q, unsigned kind)
 {
+	return q->conf.maxdial != 0 && (kind & C_CLIENT);
+}
+
+/*
+ * A slot, zeroed but for its id and its flags, which are kind: C_CLIENT or 0.
+ * NULL if there are as many as may be.
+ */
+struct kquay_conn *
+kquay_pool_take(struct kquay *q, unsigned kind)
+{
+	int beside = is_beside(q, kind);
 	struct kquay_conn *c;
 	uint32_t slot = q->free;
 	uint64_t id;
 
-	if (slot == 0 && q->used == q->conf.maxconn)
+	if (beside ? q->ndials == q->conf.maxdial :
+		     kquay_pool_callers(q) == q->conf.maxconn)
 		return NULL;
 	if (q->team != NULL) {
-		if (!kquay_pool_reserve(q))
+		if (beside ? kquay_team_take(q, 1) == -1 :
+			     !kquay_pool_reserve(q))
 			return NULL;
-		q->reserved = 0;
+		if (!beside)
+			q->reserved = 0;
 		kquay_team_load(q, 1);
 	}
 	if (slot != 0) {
@@ -106,8 +123,10 @@ kquay_pool_take(struct kquay *q)
 		id = GENERATION | slot;
 	}
 	c->id = id;
+	c->flags = kind;
 	q->live[slot / 64] |= (uint64_t)1 << (slot % 64);
 	q->nconn++;
+	q->ndials += kind != 0;
 	if (q->nconn > q->stat.peak)
 		q->stat.peak = q->nconn;
 	return c;
@@ -137,20 +156,21 @@ kquay_pool_give(struct kquay_conn *c)
 	c->next = q->free;
 	q->free = slot;
 	q->nconn--;
+	q->ndials -= (c->flags & C_CLIENT) != 0;
 	if (q->team != NULL) {
 		kquay_team_load(q, -1);
-		kquay_team_give(q);
+		kquay_team_give(q, is_beside(q, c->flags));
 	}
 }
 
-/* Make sure of a slot for the next connection.  0 if there is none. */
+/* Make sure of a slot for the next caller.  0 if there is none. */
 int
 kquay_pool_reserve(struct kquay *q)
 {
 	if (q->team == NULL)
 		return !kquay_pool_full(q);
 	if (!q->reserved)
-		q->reserved = kquay_team_take(q) == 0;
+		q->reserved = kquay_team_take(q, 0) == 0;
 	return q->reserved;
 }
 
@@ -159,7 +179,7 @@ kquay_pool_unreserve(struct kquay *q)
 {
 	if (q->reserved) {
 		q->reserved = 0;
-		kquay_team_give(q);
+		kquay_team_give(q, 0);
 	}
 }
 

@@ -260,6 +260,7 @@ struct kquay {
 	uint32_t used;   /* the highest slot that was ever taken */
 	uint32_t free;   /* first of the free up to that */
 	uint32_t nconn;  /* slots taken now */
+	uint32_t ndials; /* and of them by C_CLIENT */
 	uint32_t *addrs; /* heads of the chains of peer addresses */
 	uint32_t *addr_next;
 	uint32_t addrs_mask;
@@ -321,9 +322,9 @@ void kquay_team_stop_from(struct kquay *q);
 void kquay_team_woken(struct kquay *q);
 void kquay_team_deaf(struct kquay *q);
 int kquay_team_settled(const struct kquay *q);
-int kquay_team_take(struct kquay *q);
+int kquay_team_take(struct kquay *q, int beside);
 void kquay_team_load(struct kquay *q, int n);
-void kquay_team_give(struct kquay *q);
+void kquay_team_give(struct kquay *q, int beside);
 int kquay_team_full(const struct kquay *q);
 void kquay_team_wait(struct kquay *q, int on);
 int kquay_team_deal(struct kquay *q, int fd, unsigned layers,
@@ -334,7 +335,7 @@ void kquay_team_uncount(struct kquay *q, const struct sockaddr *sa);
 /* pool.c */
 int kquay_pool_init(struct kquay *q);
 void kquay_pool_fini(struct kquay *q);
-struct kquay_conn *kquay_pool_take(struct kquay *q);
+struct kquay_conn *kquay_pool_take(struct kquay *q, unsigned kind);
 void kquay_pool_ended(struct kquay_conn *c);
 void kquay_pool_give(struct kquay_conn *c);
 struct kquay_conn *kquay_pool_tagged(struct kquay *q, uintptr_t tag);
@@ -351,10 +352,18 @@ kquay_pool_at(const struct kquay *loop, uint32_t link)
 	return loop->slots + link;
 }
 
+/* How many of maxconn's slots are taken. */
+static inline uint32_t
+kquay_pool_callers(const struct kquay *loop)
+{
+	return loop->nconn - (loop->conf.maxdial != 0 ? loop->ndials : 0);
+}
+
+/* Whether there is no slot for a caller. */
 static inline int
 kquay_pool_full(const struct kquay *loop)
 {
-	return (loop->free == 0 && loop->used == loop->conf.maxconn) ||
+	return kquay_pool_callers(loop) == loop->conf.maxconn ||
 	    (loop->team != NULL && kquay_team_full(loop));
 }
 

@@ -6,10 +6,11 @@
  * common is here, and is either atomic or under the lock of the table of
  * peer addresses:
  *
- *  - how many connections there are (conns).  A slot is taken from the team
- *    before one of the loop, and every loop's table is large enough for all
- *    of them, so the limit holds exactly and whoever is the busiest.  A loop
- *    that found the team full is told when a slot is given back (waiting).
+ *  - how many connections there are (conns, and dials beside them).  A slot is
+ *    taken from the team before one of the loop, and every loop's table is
+ *    large enough for all of them, so the limit holds exactly and whoever is
+ *    the busiest.  A loop that found the team full is told when a slot is
+ *    given back (waiting).
  *  - how many connections each peer address has.
  *  - how far all are asked to stop (level, 1 or 2).  A loop that is woken
  *    obeys: kquay_stop() as often as that.
@@ -52,8 +53,8 @@ struct peer {
 struct kquay_team {
 	unsigned n;
 	int deals_all;
-	uint32_t maxconn;
-	atomic_uint conns, level, waiting;
+	uint32_t maxconn, maxdial;
+	atomic_uint conns, dials, level, waiting;
 	atomic_bool dealing; /* the first loop may still deal */
 	struct member *members;
 
@@ -142,6 +143,7 @@ make_members(struct kquay_team *t, const struct kquay_ops *ops,
 		if (conf->maxconn == 0 && t->maxconn > 2 * OWN_FDS * t->n)
 			t->maxconn -= OWN_FDS * (t->n - 1);
 		k.maxconn = t->maxconn;
+		t->maxdial = k.maxdial;
 	}
 	return conf->maxperaddr == 0 ? 0 : make_peers(t);
 }
@@ -357,7 +359,7 @@ kquay_team_of(const struct kquay *q, unsigned *n)
 uint32_t
 kquay_team_conns(const struct kquay_team *t)
 {
-	return atomic_load(&t->conns);
+	return atomic_load(&t->conns) + atomic_load(&t->dials);
 }
 
 /* -- how they stop --------------------------------------------------------- */
@@ -440,17 +442,18 @@ self(const struct kquay *q)
 	return &q->team->members[q->member];
 }
 
-/* A slot of the team's for a connection.  0, or -1 if there is none. */
+/* A slot of maxconn's, or of maxdial's beside.  0, or -1 if there is none. */
 int
-kquay_team_take(struct kquay *q)
+kquay_team_take(struct kquay *q, int beside)
 {
 	struct kquay_team *t = q->team;
-	unsigned now = atomic_load(&t->conns);
+	atomic_uint *taken = beside ? &t->dials : &t->conns;
+	unsigned now = atomic_load(taken);
 
 	do
-		if (now >= t->maxconn)
+		if (now >= (beside ? t->maxdial : t->maxconn))
 			return -1;
-	while (!atomic_compare_exchange_weak(&t->conns, &now, now + 1));
+	while (!atomic_compare_exchange_weak(taken, &now, now + 1));
 	return 0;
 }
 
@@ -464,12 +467,14 @@ kquay_team_load(struct kquay *q, int n)
 
 /* A slot is free again. */
 void
-kquay_team_give(struct kquay *q)
+kquay_team_give(struct kquay *q, int beside)
 {
 	struct kquay_team *t = q->team;
 	struct member *m;
 
-	atomic_fetch_sub(&t->conns, 1);
+	atomic_fetch_sub(beside ? &t->dials : &t->conns, 1);
+	if (beside)
+		return;
 	if (atomic_load(&t->waiting) == 0)
 		return;
 	for (m = t->members; m < t->members + t->n; m++)
@@ -503,7 +508,7 @@ kquay_team_deal(struct kquay *q, int fd, unsigned layers, struct kquay_tls *tls,
 	struct dealt *d;
 
 	if (q->stopping || to->q == q ||
-	    (!q->reserved && kquay_team_take(q) == -1))
+	    (!q->reserved && kquay_team_take(q, 0) == -1))
 		return 0;
 	q->reserved = 1;
 	d = malloc(sizeof(*d));
