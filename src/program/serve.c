@@ -31,13 +31,6 @@
 /* Queued output at which a peer that does not read is no longer read from. */
 #define OUTHI 65536
 
-struct service {
-	TAILQ_ENTRY(service) next;
-	const struct service_conf *conf;
-	struct kquay *q;
-	int ready; /* its queue has events */
-};
-
 static TAILQ_HEAD(service_list, service) services = TAILQ_HEAD_INITIALIZER(
     services);
 
@@ -46,6 +39,7 @@ static int check_fds(const struct service_conf_list *);
 static int check_fd(const struct service_conf_list *, const struct address *);
 static int socket_option(int, int);
 static struct service *service_new(const struct service_conf *);
+static int service_start(struct service *);
 static int service_listen(struct service *);
 static int watch_signals(struct kquay *);
 static void nothing(int);
@@ -75,15 +69,16 @@ serve(const struct service_conf_list *list)
 	return code;
 }
 
+struct service *
+service_of(const struct kquay *q)
+{
+	return kquay_arg(q);
+}
+
 const struct service_conf *
 service_conf_of(const struct kquay *q)
 {
-	const struct service *s;
-
-	TAILQ_FOREACH(s, &services, next)
-		if (s->q == q)
-			return s->conf;
-	abort();
+	return service_of(q)->conf;
 }
 
 /* Returns 0; or -1 having said why, and what is open is in the list. */
@@ -96,9 +91,11 @@ services_open(const struct service_conf_list *list)
 	/* An fd: that nobody gave us must not name a descriptor of our own. */
 	if (check_fds(list) == -1)
 		return -1;
-	TAILQ_FOREACH(conf, list, next)
-		if (service_new(conf) == NULL)
+	TAILQ_FOREACH(conf, list, next) {
+		s = service_new(conf);
+		if (s == NULL || service_start(s) == -1)
 			return -1;
+	}
 	lead = TAILQ_FIRST(&services);
 	if (watch_signals(lead->q) == -1)
 		return -1;
@@ -196,6 +193,7 @@ service_new(const struct service_conf *conf)
 		limits.refusal = refusal;
 	}
 	s->conf = conf;
+	limits.arg = s;
 	s->q = kquay_new(conf->handler->ops, &limits);
 	free(refusal);
 	if (s->q == NULL)
@@ -207,6 +205,18 @@ fail:
 	complain("service \"%s\": %s", conf->name, strerror(errno));
 	free(s);
 	return NULL;
+}
+
+static int
+service_start(struct service *s)
+{
+	char why[512];
+
+	if (s->conf->handler->start == NULL ||
+	    s->conf->handler->start(s, why, sizeof(why)) == 0)
+		return 0;
+	complain("service \"%s\": %s", s->conf->name, why);
+	return -1;
 }
 
 static int
@@ -397,6 +407,8 @@ services_free(void)
 	while ((s = TAILQ_LAST(&services, service_list)) != NULL) {
 		TAILQ_REMOVE(&services, s, next);
 		kquay_free(s->q);
+		if (s->conf->handler->end != NULL)
+			s->conf->handler->end(s);
 		free(s);
 	}
 }

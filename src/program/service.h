@@ -22,6 +22,7 @@
 
 struct kquay;
 struct kquay_ops;
+struct service;
 
 /*
  * The longest line that a service sends by itself.  The refusal goes out in
@@ -64,6 +65,24 @@ struct service_handler {
 	 * 0, or -1 and why, as service_conf_check().  May be NULL.
 	 */
 	int (*check)(struct service_conf *conf, char *why, size_t whysz);
+	/*
+	 * What its connections share: begins before the first of them, and
+	 * ends when the loops have been freed.  start returns 0, or -1 and
+	 * why.  Both may be NULL.
+	 */
+	int (*start)(struct service *service, char *why, size_t whysz);
+	void (*end)(struct service *service);
+	/* How many connections it dials at once.  NULL: none. */
+	uint32_t (*max_dial)(const struct service_conf *conf);
+};
+
+/* A service that runs. */
+struct service {
+	TAILQ_ENTRY(service) next;
+	const struct service_conf *conf;
+	struct kquay *q; /* its loop */
+	void *state;     /* of its handler, by start */
+	int ready;       /* the loop's queue has events */
 };
 
 /* All handlers, ended by NULL. */
@@ -102,7 +121,8 @@ void service_conf_free(struct service_conf *conf);
  */
 int service_conf_check(struct service_conf *conf, char *why, size_t whysz);
 
-/* The configuration of the running service that has this loop. */
+/* The service that has this loop, and its configuration. */
+struct service *service_of(const struct kquay *q);
 const struct service_conf *service_conf_of(const struct kquay *q);
 
 void service_conf_list_free(struct service_conf_list *list);
