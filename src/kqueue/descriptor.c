@@ -772,16 +772,3 @@ descriptor_event(struct kqueue *q, int fd, enum watch_event event)
 		if (wants_kernel(&fn->fn_knote[which]))
 			descriptor_push(q, fd, fn, which);
 }
-
-void
-descriptor_event_duped(struct kqueue *q, enum watch_event event)
-{
-	struct fdnote *fn;
-	int fd, which;
-
-	for (fd = 0; (fn = descriptor_next(q, &fd)) != NULL; fd++)
-		for (which = 0; which < 2; which++)
-			if (wants_kernel(&fn->fn_knote[which]) &&
-			    watch_duped(fd))
-				descriptor_push(q, fd, fn, which);
-}

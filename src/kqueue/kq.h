@@ -610,8 +610,6 @@ SELDOM void descriptor_narrow(struct kqueue *, int fd, struct fdnote *,
 void descriptor_purge(struct kqueue *, int fd);
 /* The program did something to it that the kernel tells nobody. */
 void descriptor_event(struct kqueue *, int fd, enum watch_event);
-/* The same, to one of which there are copies: any of those may be watched. */
-void descriptor_event_duped(struct kqueue *, enum watch_event);
 /* After the epolls were replaced by empty ones. */
 void descriptor_register_all(struct kqueue *);
 /* Let the kernel look again at all that it watches. */

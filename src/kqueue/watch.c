@@ -24,6 +24,7 @@
  */
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <errno.h>
 #include <stddef.h>
@@ -325,6 +326,34 @@ watch_dup(int from, int to)
 	errno = saved;
 }
 
+static bool
+is_attached(const struct fdnote *fn)
+{
+	return ((fn->fn_knote[FN_READ].kn_status |
+		    fn->fn_knote[FN_WRITE].kn_status) &
+		   KN_ATTACHED) != 0;
+}
+
+/*
+ * What fd names may have other numbers.  That they name the same file is
+ * certain of sockets; a file may have been opened twice.
+ */
+static void
+tell_copies(struct kqueue *q, int fd, enum watch_event event)
+{
+	struct stat st, other;
+	struct fdnote *fn;
+	int copy;
+
+	if (fstat(fd, &st) == -1)
+		return;
+	for (copy = 0; (fn = descriptor_next(q, &copy)) != NULL; copy++)
+		if (copy != fd && is_attached(fn) && watch_duped(copy) &&
+		    fstat(copy, &other) == 0 && other.st_ino == st.st_ino &&
+		    other.st_dev == st.st_dev)
+			descriptor_event(q, copy, event);
+}
+
 static void
 look_again(struct kqueue *q, int fd, int event)
 {
@@ -334,7 +363,7 @@ look_again(struct kqueue *q, int fd, int event)
 		return;
 	descriptor_event(q, fd, (enum watch_event)event);
 	if (watch_duped(fd))
-		descriptor_event_duped(q, (enum watch_event)event);
+		tell_copies(q, fd, (enum watch_event)event);
 	queue_unlock(q);
 }
 

@@ -328,6 +328,27 @@ START_TEST(shutdown_of_a_duplicate)
 }
 END_TEST
 
+/* R-MODE-05: ... and nothing to another socket that has duplicates. */
+START_TEST(shutdown_of_anothers_duplicate)
+{
+	struct kevent ev;
+	int s[2], other[2], i;
+
+	need(_i);
+	stream_open(_i, s);
+	stream_open(_i, other);
+	for (i = 0; i < 2; i++) {
+		ck_assert_int_ne(dup(s[i]), -1);
+		ck_assert_int_ne(dup(other[i]), -1);
+	}
+	t_add(other[0], EVFILT_WRITE, EV_CLEAR);
+	t_expect(&ev, other[0], EVFILT_WRITE);
+	t_quiet();
+	ck_assert_int_eq(shutdown(s[0], SHUT_WR), 0);
+	t_quiet();
+}
+END_TEST
+
 /* R-WRITE-05: our own shutdown(SHUT_RD) is nothing to our writing. */
 START_TEST(own_shutdown_of_reading_is_not_the_end)
 {
@@ -676,6 +697,7 @@ main(void)
 	tcase_add_loop_test(tc, shutdown_of_a_full_socket, 0, STREAMS);
 	tcase_add_loop_test(tc, shutdown_ends_a_wait, 0, STREAMS);
 	tcase_add_loop_test(tc, shutdown_of_a_duplicate, 0, STREAMS);
+	tcase_add_loop_test(tc, shutdown_of_anothers_duplicate, 0, STREAMS);
 	tcase_add_loop_test(tc, reset_is_the_end, TCP4, TCP6 + 1);
 	tcase_add_loop_test(tc, half_close_is_not_the_end, 0, STREAMS);
 	tcase_add_loop_test(tc, half_close_of_a_full_socket, 0, STREAMS);

@@ -329,8 +329,8 @@ shut(struct sock *s, int fd)
 	if (shutdown(fd, SHUT_WR) == -1)
 		fail("shutdown");
 	s->shut = true;
-	/* Any number that has had a copy is looked at. */
-	for (n = numbers; n < numbers + NUMBERS; n++) {
+	EACH(n, s)
+	{
 		rumour(&n->read);
 		rumour(&n->write);
 	}
