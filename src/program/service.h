@@ -90,6 +90,7 @@ extern const struct service_handler *const service_handlers[];
 extern const struct service_handler service_chat;
 extern const struct service_handler service_echo;
 extern const struct service_handler service_discard;
+extern const struct service_handler service_daytime;
 extern const struct service_handler service_exec;
 
 /* NULL if there is none of that name. */

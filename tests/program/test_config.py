@@ -8,8 +8,6 @@ instead of compared; read the difference before you keep it.
 import os
 import pathlib
 import re
-import shutil
-import subprocess
 import textwrap
 
 import pytest
@@ -19,7 +17,6 @@ from kquay import CONFIG, ROOT, once
 HERE = pathlib.Path(__file__).parent
 PAIRS = sorted((HERE / "conf").glob("*.conf"))
 EXAMPLES = sorted((ROOT / "examples").glob("*.conf"))
-MANUALS = [ROOT / "man" / "kquay.conf.5", ROOT / "man" / "kquay.8"]
 
 
 def check(path, *options):
@@ -54,57 +51,6 @@ def test_printed_reads_the_same(path, tmp_path):
 def test_examples(path):
     r = check(path)
     assert (r.returncode, r.stdout, r.stderr) == (0, "", "")
-
-
-def displays(manual):
-    """The literal displays of a manual page, as text."""
-    for text in re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed", manual.read_text(),
-                           re.M | re.S):
-        yield text.replace(r"\e", "\\").replace(r"\(dq", '"')
-
-
-def test_manual_examples(tmp_path):
-    """Every configuration that a manual shows is a good one."""
-    subprocess.run([os.environ["CERTS"], tmp_path], check=True)
-    files = {"chat.pem": "host.pem", "chat.key": "host.key",
-             "members.pem": "ca.pem"}
-    for name, made in files.items():
-        shutil.copy(tmp_path / made, tmp_path / name)
-    found = 0
-    for manual in MANUALS:
-        for text in displays(manual):
-            if not text.startswith("service ") or "SETTING" in text:
-                continue
-            found += 1
-            for name in files:
-                text = text.replace(f"/etc/kquay/{name}", f"{tmp_path}/{name}")
-            (tmp_path / "m.conf").write_text(text)
-            r = check(tmp_path / "m.conf")
-            assert (r.returncode, r.stderr) == (0, ""), text
-    assert found >= 3
-
-
-def handlers():
-    return re.findall(r"^  (\w+) ", once("serve", "--help").stdout, re.M)
-
-
-def test_manual_has_every_setting():
-    """What --help lists and no more: settings, letters, defaults, handlers."""
-    conf = (ROOT / "man" / "kquay.conf.5").read_text()
-    page = (ROOT / "man" / "kquay.8").read_text()
-    settings = {"handler"}
-    for handler in handlers():
-        assert f".Ss {handler}\n" in conf
-        assert f".Cm {handler} " in page
-        out = once("serve", handler, "--help").stdout
-        for letter, name in re.findall(r"^  (-\w, |    )--([\w-]+) ", out, re.M):
-            settings.add(name)
-            option = f"Fl {letter[1]} , Fl Fl {name}" if letter.strip() \
-                else f"Fl {name}"
-            assert option in page, f"kquay.8: {option}"
-    listed = re.findall(r"^\.It Ic (?:([\w-]+) \{ )?([\w-]+) =", conf, re.M)
-    assert settings == {f"{section}-{name}" if section else name
-                        for section, name in listed}
 
 
 def test_config_and_command_line_agree(tmp_path):

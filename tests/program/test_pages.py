@@ -1,0 +1,144 @@
+"""The pages of the manual, the documents and the program say the same.
+
+Every setting is described where it belongs, with its default, and no other
+is; every configuration that is shown is a good one.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from kquay import ROOT, once
+
+CONF = (ROOT / "man" / "kquay.conf.5").read_text()
+PAGE = (ROOT / "man" / "kquay.8").read_text()
+
+
+def parts(text, macro):
+    """What follows each heading, by heading."""
+    found = re.split(rf"^\.{macro} (.*)\n", text, flags=re.M)
+    return dict(zip(found[1::2], found[2::2]))
+
+
+def entries(text):
+    """The settings that are described, by the name of their option."""
+    found = re.split(r"^\.It Ic (?:([\w-]+) \{ )?([\w-]+) = .*\n", text,
+                     flags=re.M)
+    return {f"{section}-{name}" if section else name: body
+            for section, name, body in zip(found[1::3], found[2::3],
+                                           found[3::3])}
+
+
+def plain(text):
+    """Without the macros that set a word apart."""
+    text = re.sub(r"^\.(?:Ql|Cm|Ar|Ic|Dv|Pa) ", "", text, flags=re.M)
+    text = text.replace("\\(dq", '"').replace("\\e", "\\").replace("\\&", "")
+    return " ".join(text.split()).replace(" .", ".")
+
+
+def commands():
+    return re.findall(r"^  (\w+) ", once("--help").stdout.split("\n\n")[1], re.M)
+
+
+def handlers():
+    return re.findall(r"^  (\w+) ", once("serve", "--help").stdout, re.M)
+
+
+def options(handler):
+    """(letter, name, default) of each, as --help has them."""
+    out = once("serve", handler, "--help").stdout
+    return re.findall(r"^  (?:-(\w), |    )--([\w-]+) .*?(?: \[(.*)\])?$", out,
+                      re.M)
+
+
+HANDLERS = handlers()
+SECTIONS = parts(CONF, "Sh")
+OF_HANDLERS = parts(SECTIONS["HANDLERS"], "Ss")
+OF_ALL = SECTIONS["SETTINGS OF EVERY SERVICE"]
+
+
+def common():
+    return set.intersection(*({name for _, name, _ in options(h)}
+                              for h in HANDLERS))
+
+
+def test_handlers():
+    assert list(OF_HANDLERS) == HANDLERS
+    for handler in HANDLERS:
+        assert f".Cm {handler} " in PAGE
+
+
+def test_commands():
+    described = re.findall(r"^\.It Cm (\w+)", PAGE, re.M)
+    shown = re.findall(r"^\.Nm\n\.Cm (\w+)", PAGE, re.M)
+    assert [c for c in described if c in commands()] == shown == commands()
+
+
+def test_settings_of_every_service():
+    assert set(entries(OF_ALL)) == common() | {"handler"}
+
+
+@pytest.mark.parametrize("handler", HANDLERS)
+def test_settings_of_handlers(handler):
+    own = {name for _, name, _ in options(handler)} - common()
+    assert set(entries(OF_HANDLERS[handler])) == own
+
+
+@pytest.mark.parametrize("handler", HANDLERS)
+def test_defaults(handler):
+    bodies = entries(OF_ALL) | entries(OF_HANDLERS[handler])
+    for _, name, default in options(handler):
+        body = plain(bodies[name])
+        if default not in ("", '""'):
+            assert default in body.partition("Default:")[2], name
+
+
+def test_letters():
+    """Those that kquay(8) lists are those that there are."""
+    there = {(letter, name) for handler in HANDLERS
+             for letter, name, _ in options(handler) if letter}
+    there |= {("h", "help"), ("c", "config"), ("v", "verbose")}
+    listed = re.findall(r"^\.It Fl (\w) , Fl Fl ([\w-]+)", PAGE, re.M)
+    assert set(listed) == there
+
+
+# -- what is shown ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def etc(tmp_path_factory):
+    """A folder with certificates, for those that an example names."""
+    folder = tmp_path_factory.mktemp("etc")
+    subprocess.run([os.environ["CERTS"], folder], check=True)
+    return folder
+
+
+def good(text, folder):
+    """Is this configuration, or what is there of one, a good one?"""
+    for name in re.findall(r"/etc/kquay/([\w.-]+)", text):
+        made = "host.key" if name.endswith(".key") else \
+            "ca.pem" if name in ("ca.pem", "members.pem") else "host.pem"
+        shutil.copy(folder / made, folder / f"of.{name}")
+    text = text.replace("/etc/kquay/", f"{folder}/of.")
+    if os.geteuid() != 0:
+        text = re.sub(r"^ *(user|group) +=.*\n", "", text, flags=re.M)
+    (folder / "shown.conf").write_text(text)
+    r = once("check", "-c", "shown.conf", cwd=folder)
+    assert (r.returncode, r.stderr) == (0, ""), text
+    return True
+
+
+def displays(page):
+    for text in re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed", page, re.M | re.S):
+        yield text.replace("\\e", "\\").replace("\\(dq", '"')
+
+
+@pytest.mark.parametrize("page, least", [(CONF, 5), (PAGE, 0)],
+                         ids=["kquay.conf.5", "kquay.8"])
+def test_examples_of_pages(page, least, etc):
+    shown = [text for text in displays(page)
+             if re.search(r"^service \"", text, re.M) and "SETTING" not in text]
+    assert sum(good(text, etc) for text in shown) >= least
