@@ -14,45 +14,33 @@
  * A user's other groups are not looked at: only the one that the process ran
  * as when it connected is known.  Names are looked up when the list is read.
  *
- * A list is kept as ranges that are sorted and do not touch, so a caller
- * costs a binary search, however many networks there are.
+ * A list is kept as ranges, sorted and merged, so a caller costs a binary
+ * search, however many networks there are.
  */
 #ifndef KQUAY_ACCESS_H
 #define KQUAY_ACCESS_H
 
 #include <sys/types.h>
 #include <sys/socket.h>
-#include <netinet/in.h>
 
 #include <stddef.h>
-#include <stdint.h>
 
 #include "setting.h"
 #include "words.h"
 
-/* What has a number of 32 bits. */
-enum access_number { ACCESS_IPV4, ACCESS_UID, ACCESS_GID, ACCESS_NUMBERS };
+/* An address or a number, the highest byte first, after what it is. */
+#define ACCESS_KEY 17
 
-struct access_numbers {
-	struct access_range {
-		uint32_t first, last;
-	} * range;
-	size_t count;
-};
-
-struct access_ipv6 {
-	struct access_range6 {
-		struct in6_addr first, last;
-	} * range;
-	size_t count;
+struct access_range {
+	unsigned char first[ACCESS_KEY], last[ACCESS_KEY];
 };
 
 /* One of the two lists; all zeros: empty. */
 struct access_list {
-	struct words words; /* as they were written */
-	int all, unix_peers;
-	struct access_numbers numbers[ACCESS_NUMBERS];
-	struct access_ipv6 ipv6;
+	struct words words;              /* as they were written */
+	int all, unix_peers, uids, gids; /* there is a word of that form */
+	struct access_range *range;
+	size_t count;
 };
 
 struct access {
@@ -62,8 +50,7 @@ struct access {
 /* Of a struct access_list. */
 extern const struct setting_kind access_kind;
 
-/* Sort both lists: to be called when they are complete, before all that
- * follows. */
+/* To be called when both lists are complete, before they are asked. */
 void access_prepare(struct access *access);
 
 /*

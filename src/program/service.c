@@ -15,6 +15,7 @@
 #define MAX_TIME 2073600000 /* ms in 24 days: an int holds no 25 */
 
 static const char *const when_full_names[] = { "refuse", "wait", NULL };
+static const char *const when_rate_names[] = { "refuse", "delay", NULL };
 static const char *const client_names[] = { "none", "ask", "require", NULL };
 static const char *const version_names[] = { "1.2", "1.3", NULL };
 
@@ -88,6 +89,50 @@ static const struct setting common_settings[] = {
 	    .def = "5s",
 	    .arg = "TIME",
 	    .help = "wait so long for output to leave at the end" },
+	{ .name = "allow",
+	    .type = SETTING_OWN,
+	    .kind = &access_kind,
+	    .offset = OFFSET(access.allow),
+	    .arg = "WHO",
+	    .help = "serve these alone: a network, uid:, gid:, unix, all" },
+	{ .name = "deny",
+	    .type = SETTING_OWN,
+	    .kind = &access_kind,
+	    .offset = OFFSET(access.deny),
+	    .arg = "WHO",
+	    .help = "never serve these" },
+	{ .name = "rate",
+	    .type = SETTING_OWN,
+	    .kind = &rate_kind,
+	    .offset = OFFSET(rate),
+	    .def = "none",
+	    .arg = "RATE",
+	    .help = "so many callers of one source: \"10/s burst 20\"" },
+	{ .name = "rate-v6-prefix",
+	    .type = SETTING_COUNT,
+	    .offset = OFFSET(rate_v6_prefix),
+	    .min = 1,
+	    .max = 128,
+	    .def = "64",
+	    .arg = "N",
+	    .help = "bits of an IPv6 address that are one source" },
+	{ .name = "rate-sources",
+	    .type = SETTING_COUNT,
+	    .offset = OFFSET(rate_sources),
+	    .min = 1,
+	    .max = 16777216,
+	    .def = "65536",
+	    .arg = "N",
+	    .help = "remember so many sources, of 16 bytes each" },
+	{ .name = "when-rate",
+	    .type = SETTING_CHOICE,
+	    .offset = OFFSET(when_rate),
+	    .min = RATE_REFUSE,
+	    .max = RATE_DELAY,
+	    .choices = when_rate_names,
+	    .def = "refuse",
+	    .arg = "refuse|delay",
+	    .help = "what becomes of who comes too early" },
 	{ .name = "mode",
 	    .letter = 'm',
 	    .type = SETTING_MODE,
@@ -277,6 +322,7 @@ service_conf_free(struct service_conf *conf)
 int
 service_conf_check(struct service_conf *conf, char *why, size_t whysz)
 {
+	access_prepare(&conf->access);
 	if (TAILQ_EMPTY(&conf->listen)) {
 		snprintf(why, whysz, "listen: is missing");
 		return -1;

@@ -16,7 +16,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "access.h"
 #include "address.h"
+#include "rate.h"
 #include "secure.h"
 #include "setting.h"
 
@@ -46,6 +48,10 @@ struct service_conf {
 	int when_full;       /* enum when_full */
 	int idle_ms, life_ms, linger_ms;
 	char *refusal;
+	struct access access;
+	struct rate_limit rate;
+	uint32_t rate_v6_prefix, rate_sources;
+	int when_rate; /* enum when_rate */
 	int proxy_protocol; /* callers begin with a PROXY header */
 	struct secure_conf tls;
 };
