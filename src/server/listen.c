@@ -37,10 +37,11 @@ static int admit(struct kquay *q, struct listener *l);
 static enum outcome take(struct kquay *q, int lfd, int *fd,
     union peer_addr *peer, socklen_t *salen);
 static int shed(struct kquay *q, struct listener *l);
-static void refuse(struct kquay *q, int fd, const struct sockaddr *sa,
-    socklen_t salen, int err);
+static void refuse(struct kquay *q, int fd, const struct kquay_tls *tls,
+    const struct sockaddr *sa, socklen_t salen, int err);
 static int admit_one(struct kquay *q, struct listener *l, int may_wait);
 static void full(struct kquay *q);
+static int let_in(struct kquay_conn *c);
 static int look(struct kquay_conn *c);
 static void rest(struct kquay *q);
 static void enable(struct kquay *q, int flags);
@@ -316,19 +317,19 @@ shed(struct kquay *q, struct listener *l)
 		return -1;
 	close(q->reserve);
 	if (take(q, l->fd, &fd, &peer, &salen) == ACCEPTED)
-		refuse(q, fd, &peer.sa, salen, EMFILE);
+		refuse(q, fd, l->tls, &peer.sa, salen, EMFILE);
 	q->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	return fd == -1 || q->reserve == -1 ? -1 : 0;
 }
 
-/* Send fd away; err says why. */
+/* Send fd away; err says why.  In TLS there is no word. */
 static void
-refuse(struct kquay *q, int fd, const struct sockaddr *sa, socklen_t salen,
-    int err)
+refuse(struct kquay *q, int fd, const struct kquay_tls *tls,
+    const struct sockaddr *sa, socklen_t salen, int err)
 {
 	char scrap[512];
 
-	if (q->refusal_len > 0) {
+	if (q->refusal_len > 0 && tls == NULL) {
 		send(fd, q->refusal, q->refusal_len,
 		    MSG_NOSIGNAL | MSG_DONTWAIT);
 		/* Unread input would turn the close into a reset. */
@@ -365,26 +366,30 @@ kquay_listen_begin(struct kquay *q, int fd, unsigned layers,
     struct kquay_tls *tls, const struct sockaddr *sa, socklen_t salen)
 {
 	struct kquay_conn *c;
+	int err;
 
 	/* Who comes through a proxy is known once its header is read. */
 	if (!(layers & C_PROXY) && kquay_pool_crowded(q, sa)) {
-		refuse(q, fd, sa, salen, EUSERS);
+		refuse(q, fd, tls, sa, salen, EUSERS);
 		return;
 	}
 	c = kquay_conn_new(q, fd, layers, sa, salen);
 	if (c == NULL) {
-		refuse(q, fd, sa, salen, ENOBUFS);
+		refuse(q, fd, tls, sa, salen, ENOBUFS);
 		return;
 	}
-	if (!(layers & C_PROXY) &&
-	    kquay_pool_count(c, q->conf.maxperaddr) == -1) {
-		kquay_pool_give(c);
-		refuse(q, fd, sa, salen, EUSERS);
+	err = !(layers & C_PROXY) ? let_in(c) : 0;
+	if (c->state == CONN_DEAD) {
+		/* In admit(), by the service. */
+		q->stat.accepted++;
 		return;
 	}
-	if (tls != NULL && kquay_tls_attach(c, tls, NULL) == -1) {
+	if (err == 0 && tls != NULL && kquay_tls_attach(c, tls, NULL) == -1)
+		err = ENOMEM;
+	if (err != 0) {
+		kquay_output_drop(c);
 		kquay_pool_give(c);
-		refuse(q, fd, sa, salen, ENOMEM);
+		refuse(q, fd, tls, sa, salen, err);
 		return;
 	}
 	kquay_conn_start(c);
@@ -401,6 +406,39 @@ kquay_listen_begin(struct kquay *q, int fd, unsigned layers,
 	kquay_output_uncork(q);
 	if (q->stopping)
 		kquay_conn_hangup(c, KQUAY_SHUTDOWN);
+}
+
+/* Count c, whose peer is known, and ask the service.  0, or an errno. */
+static int
+let_in(struct kquay_conn *c)
+{
+	if (kquay_pool_count(c, kquay_pool_loop(c)->conf.maxperaddr) == -1)
+		return EUSERS;
+	return kquay_listen_ask(c);
+}
+
+/*
+ * Whether the service wants c, which is known and counted.  0, or an errno; c
+ * may have ended meanwhile.
+ */
+int
+kquay_listen_ask(struct kquay_conn *c)
+{
+	const struct kquay *q = kquay_pool_loop(c);
+	int err;
+
+	if (q->ops.admit == NULL)
+		return 0;
+	c->state = CONN_SHAKE;
+	errno = 0;
+	if (q->ops.admit(c) == 0)
+		return 0;
+	err = errno != 0 ? errno : EACCES;
+	if (c->state == CONN_DEAD) {
+		c->why = KQUAY_ERROR;
+		kquay_pool_more(c)->err = (uint32_t)err;
+	}
+	return err;
 }
 
 /* Whether input was there already. */

@@ -24,7 +24,7 @@ static ssize_t take(struct kquay_conn *c, char *buf, size_t size, int peek);
 static int add(struct kquay_conn *c, const char *buf, size_t len);
 static int failed(struct kquay_conn *c, ssize_t n);
 static int known(struct kquay_conn *c, const struct proxy *p);
-static void turn_away(struct kquay_conn *c);
+static void turn_away(struct kquay_conn *c, int err);
 static uint32_t number(const char *p);
 static void write1(struct proxy_out *o, const struct kquay_conn *client);
 static void write2(struct proxy_out *o, const struct kquay_conn *client);
@@ -134,11 +134,12 @@ add(struct kquay_conn *c, const char *buf, size_t len)
 	return 0;
 }
 
-/* c knows now who its peer is.  0 if there are too many of it already. */
+/* c knows now who its peer is.  0 if that is not let in. */
 static int
 known(struct kquay_conn *c, const struct proxy *p)
 {
 	struct kquay *q = kquay_pool_loop(c);
+	int err;
 
 	c->flags &= ~C_PROXY;
 	switch (p->src.sa.sa_family) {
@@ -152,26 +153,30 @@ known(struct kquay_conn *c, const struct proxy *p)
 		c->peer.sa.sa_family = AF_UNIX;
 	}
 	if (kquay_pool_crowded(q, &c->peer.sa) ||
-	    kquay_pool_count(c, q->conf.maxperaddr) == -1) {
-		turn_away(c);
-		return 0;
-	}
-	return 1;
+	    kquay_pool_count(c, q->conf.maxperaddr) == -1)
+		err = EUSERS;
+	else
+		err = kquay_listen_ask(c);
+	if (err != 0)
+		turn_away(c, err);
+	return c->state != CONN_DEAD;
 }
 
 /* As one that is not accepted for the same reason; in TLS there is no word. */
 static void
-turn_away(struct kquay_conn *c)
+turn_away(struct kquay_conn *c, int err)
 {
 	struct kquay *q = kquay_pool_loop(c);
 
+	if (c->state == CONN_DEAD)
+		return;
 	if (q->refusal_len > 0 && !(c->flags & C_TLS) &&
 	    kquay_output_raw(c, q->refusal, q->refusal_len) == 0) {
 		/* Unread input would turn the close into a reset. */
 		(void)shutdown(c->fd, SHUT_WR);
 		(void)kquay_input_waste(c);
 	}
-	kquay_conn_end(c, KQUAY_ERROR, EUSERS);
+	kquay_conn_end(c, KQUAY_ERROR, err);
 }
 
 void

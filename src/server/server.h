@@ -15,7 +15,8 @@
  *  4. An idle connection owns its slot and nothing else.
  *  5. The service meets a connection in open(), or as what kquay_dial() has
  *     returned, and then gets close() (C_KNOWN).  An accepted one that fails
- *     before open() is a caller turned away: refused().
+ *     before open() is a caller turned away: refused(), even if admit() has
+ *     seen it.
  */
 #ifndef KQUAY_SERVER_H
 #define KQUAY_SERVER_H
@@ -470,6 +471,7 @@ void kquay_listen_refused(struct kquay *q, const struct sockaddr *sa,
 void kquay_listen_event(struct kquay *q, const struct kevent *ev);
 void kquay_listen_begin(struct kquay *q, int fd, unsigned layers,
     struct kquay_tls *tls, const struct sockaddr *sa, socklen_t salen);
+int kquay_listen_ask(struct kquay_conn *c);
 void kquay_listen_resume(struct kquay *q);
 void kquay_listen_last(struct kquay *q);
 void kquay_listen_close(struct kquay *q);
