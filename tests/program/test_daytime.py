@@ -52,7 +52,7 @@ def test_format(form):
 
 @pytest.mark.parametrize("form, wrong", [
     ("", "makes no line of 1 to 256 bytes"),
-    ("%A" * 100, "makes no line of 1 to 256 bytes"),
+    ("%Y-%m-%d" * 30, "makes no line of 1 to 256 bytes"),
     ("%c" * 100, "makes no line of 1 to 256 bytes"),
     ("a%nb", "makes more than one line, or a control character"),
     ("a\033[2J", "makes more than one line, or a control character"),

@@ -80,6 +80,23 @@ def test_names_are_unique():
         assert b.line() == "* you are anna"
 
 
+def test_names_of_who_has_left():
+    """Are free, and no others."""
+    with chat() as k:
+        names = [f"anna{n * 7 % 40}" for n in range(40)]
+        clients = [come(k, name) for name in names]
+        for c in clients[::2]:
+            c.s.shutdown(socket.SHUT_WR)
+            assert not c.rest().endswith(b"taken\n")
+        for _ in range(20):
+            come(k)
+        last = come(k)
+        for n, name in enumerate(names):
+            last.send(f"/nick {name}\n")
+            assert last.line() == ("* {} is taken" if n % 2 else
+                                   "* you are {}").format(name)
+
+
 @pytest.mark.parametrize("name", [
     "1st", "-x", "a:b", "a/b", "ä", "a\x01", "a\u202eb", "x" * 25, "[::1]:80",
     "*",
@@ -318,6 +335,20 @@ def test_pace():
             assert c.line() == f"anna: {n}"
         c.send("and I\n")
         assert a.line() == b.line() == f"{c.name()}: and I"
+
+
+def test_pace_after_a_pause():
+    """No more than the burst, however long it was."""
+    with chat("--max-rate", "20/s burst 2") as k:
+        a, b = come(k, "anna"), come(k)
+        a.send("first\n")
+        assert b.line() == "anna: first"
+        time.sleep(0.5)
+        begin = time.monotonic()
+        a.send("".join(f"{n}\n" for n in range(8)))
+        for n in range(8):
+            assert b.line() == f"anna: {n}"
+        assert time.monotonic() - begin > 0.25
 
 
 def test_pace_of_commands():
