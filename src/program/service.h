@@ -24,6 +24,7 @@
 
 struct kquay;
 struct kquay_ops;
+struct sandbox;
 struct service;
 
 /*
@@ -71,6 +72,12 @@ struct service_handler {
 	 * 0, or -1 and why, as service_conf_check().  May be NULL.
 	 */
 	int (*check)(struct service_conf *conf, char *why, size_t whysz);
+	/*
+	 * Add what it needs besides its listeners and their certificates, once
+	 * the process is confined (sandbox.h).  0, or -1 with errno.  May be
+	 * NULL.
+	 */
+	int (*needs)(const struct service_conf *conf, struct sandbox *sandbox);
 	/*
 	 * What its connections share: begins before the first of them, and
 	 * ends when the loops have been freed.  start returns 0, or -1 and

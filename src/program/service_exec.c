@@ -35,6 +35,7 @@
 
 #include "complain.h"
 #include "launch.h"
+#include "sandbox.h"
 #include "service.h"
 #include "words.h"
 
@@ -433,6 +434,18 @@ exec_check(struct service_conf *base, char *why, size_t whysz)
 	return find_account(conf, why, whysz);
 }
 
+/* Whatever the programs need, they inherit what we are left with. */
+static int
+exec_needs(const struct service_conf *base, struct sandbox *sandbox)
+{
+	const struct exec_conf *conf = (const struct exec_conf *)base;
+
+	sandbox->programs = 1;
+	if (conf->account.ngroups > 0)
+		sandbox->root = 1;
+	return 0;
+}
+
 static const struct kquay_ops exec_ops = {
 	.open = exec_open,
 	.close = exec_close,
@@ -497,5 +510,6 @@ const struct service_handler service_exec = {
 	.operands = "command",
 	.udatasz = sizeof(struct child *),
 	.check = exec_check,
+	.needs = exec_needs,
 	.confsz = sizeof(struct exec_conf),
 };
