@@ -16,5 +16,5 @@ set bmargin 3.2
 set key above center horizontal samplen 1 maxrows 1
 set key autotitle columnhead
 set arrow from graph 0, first 1 to graph 1, first 1 nohead lc rgb "#222222" lw 1.5 front
-array colour[5] = [0xbdd7e7, 0x6baed6, 0x2171b5, 0xe08214, 0x41ab5d]
+array colour[6] = [0xbdd7e7, 0x6baed6, 0x2171b5, 0xe08214, 0x41ab5d, 0x006837]
 plot for [i = 1:columns] data u i + 1:xtic(1) lc rgb colour[i]
