@@ -44,6 +44,11 @@ kquay_pool_init(struct kquay *q)
 	q->slots = (void *)((char *)q->slots_mem +
 	    (sizeof(*q->slots) - (uintptr_t)q->slots_mem % sizeof(*q->slots)));
 	q->slots[0].loop = q;
+	if (q->conf.flags & KQUAY_TRAFFIC) {
+		q->traffic = calloc(n, sizeof(*q->traffic));
+		if (q->traffic == NULL)
+			return -1;
+	}
 	if (q->udata_stride != 0) {
 		q->udata = calloc(n, q->udata_stride);
 		if (q->udata == NULL)
@@ -72,6 +77,7 @@ kquay_pool_fini(struct kquay *q)
 {
 	free(q->slots_mem);
 	free(q->more);
+	free(q->traffic);
 	free(q->wheel.prev);
 	free(q->udata);
 	free(q->live);
@@ -117,6 +123,8 @@ kquay_pool_take(struct kquay *q, unsigned kind)
 		if (q->udata != NULL)
 			memset(q->udata + slot * q->udata_stride, 0,
 			    q->udata_stride);
+		if (q->traffic != NULL)
+			q->traffic[slot] = (struct traffic){ 0 };
 	} else {
 		slot = ++q->used;
 		c = kquay_pool_at(q, slot);
@@ -247,6 +255,15 @@ kquay_udata(struct kquay_conn *c)
 	return q->udata == NULL ?
 	    NULL :
 	    q->udata + kquay_pool_link(c) * q->udata_stride;
+}
+
+void
+kquay_traffic(const struct kquay_conn *c, uint64_t *in, uint64_t *out)
+{
+	const struct traffic *table = kquay_pool_loop(c)->traffic;
+
+	*in = table != NULL ? table[kquay_pool_link(c)].in : 0;
+	*out = table != NULL ? table[kquay_pool_link(c)].out : 0;
 }
 
 struct kquay *

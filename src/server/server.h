@@ -154,6 +154,11 @@ struct more {
 	uint32_t ready_next;
 };
 
+/* Bytes of a connection, in a table that is there with KQUAY_TRAFFIC alone. */
+struct traffic {
+	uint64_t in, out;
+};
+
 /* -- the loop */
 
 /* udata of the knotes that are no connection's; an id never looks like one. */
@@ -255,6 +260,7 @@ struct kquay {
 	struct kquay_conn *slots; /* aligned; within slots_mem */
 	void *slots_mem;
 	struct more *more;
+	struct traffic *traffic; /* or NULL */
 	char *udata;
 	size_t udata_stride;
 	uint64_t *live;  /* a bit for each slot that has not ended */
@@ -384,6 +390,28 @@ static inline struct more *
 kquay_pool_more(const struct kquay_conn *c)
 {
 	return kquay_pool_loop(c)->more + kquay_pool_link(c);
+}
+
+/* The kernel has given n bytes of c's peer. */
+static inline void
+kquay_pool_got(struct kquay_conn *c, ssize_t n)
+{
+	struct kquay *loop = kquay_pool_loop(c);
+
+	loop->stat.in += (uint64_t)n;
+	if (loop->traffic != NULL)
+		loop->traffic[kquay_pool_link(c)].in += (uint64_t)n;
+}
+
+/* It has taken n bytes for it. */
+static inline void
+kquay_pool_sent(struct kquay_conn *c, ssize_t n)
+{
+	struct kquay *loop = kquay_pool_loop(c);
+
+	loop->stat.out += (uint64_t)n;
+	if (loop->traffic != NULL)
+		loop->traffic[kquay_pool_link(c)].out += (uint64_t)n;
 }
 
 /* conn.c */
