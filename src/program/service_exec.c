@@ -20,10 +20,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <limits.h>
 #include <paths.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -33,6 +31,7 @@
 
 #include <kquay.h>
 
+#include "account.h"
 #include "complain.h"
 #include "launch.h"
 #include "sandbox.h"
@@ -41,15 +40,7 @@
 
 enum error_output { ERRORS_INHERIT, ERRORS_SOCKET, ERRORS_DISCARD };
 
-enum { MAX_GROUPS = 64, MAX_VARIABLES = 8, VARIABLE = 160 };
-
-/* Who a child is to be. */
-struct account {
-	uid_t uid;
-	gid_t gid;
-	gid_t groups[MAX_GROUPS];
-	int ngroups; /* 0: as we are */
-};
+enum { MAX_VARIABLES = 8, VARIABLE = 160 };
 
 struct exec_conf {
 	struct service_conf base;
@@ -343,53 +334,6 @@ make_environment(const struct words *more, char variables[][VARIABLE], int n)
 /* -- the settings ---------------------------------------------------------- */
 
 static int
-find_group(const char *name, gid_t *gid)
-{
-	const struct group *gr = getgrnam(name);
-
-	if (gr == NULL)
-		return -1;
-	*gid = gr->gr_gid;
-	return 0;
-}
-
-/* Who user and group mean.  0, or -1 and why. */
-static int
-find_account(struct exec_conf *conf, char *why, size_t whysz)
-{
-	struct account *a = &conf->account;
-	const struct passwd *pw = NULL;
-
-	a->uid = geteuid();
-	a->gid = getegid();
-	if (*conf->user != '\0') {
-		pw = getpwnam(conf->user);
-		if (pw == NULL) {
-			snprintf(why, whysz, "user: there is no '%s'",
-			    conf->user);
-			return -1;
-		}
-		a->uid = pw->pw_uid;
-		a->gid = pw->pw_gid;
-	}
-	if (*conf->group != '\0' && find_group(conf->group, &a->gid) == -1) {
-		snprintf(why, whysz, "group: there is no '%s'", conf->group);
-		return -1;
-	}
-	a->ngroups = MAX_GROUPS;
-	if (pw == NULL || *conf->group != '\0') {
-		a->groups[0] = a->gid;
-		a->ngroups = 1;
-	} else if (getgrouplist(conf->user, a->gid, a->groups, &a->ngroups) ==
-	    -1) {
-		snprintf(why, whysz, "user: '%s' is in more than %d groups",
-		    conf->user, MAX_GROUPS);
-		return -1;
-	}
-	return 0;
-}
-
-static int
 exec_check(struct service_conf *base, char *why, size_t whysz)
 {
 	struct exec_conf *conf = (struct exec_conf *)base;
@@ -425,13 +369,8 @@ exec_check(struct service_conf *base, char *why, size_t whysz)
 		    " bytes; see life-timeout");
 		return -1;
 	}
-	if (*conf->user == '\0' && *conf->group == '\0')
-		return 0;
-	if (geteuid() != 0) {
-		snprintf(why, whysz, "user, group: only root can change them");
-		return -1;
-	}
-	return find_account(conf, why, whysz);
+	return account_find(&conf->account, conf->user, conf->group, why,
+	    whysz);
 }
 
 /* Whatever the programs need, they inherit what we are left with. */
