@@ -29,6 +29,7 @@
 #include "rate.h"
 #include "room.h"
 #include "service.h"
+#include "utf8.h"
 
 enum {
 	LABEL_MAX = 128,             /* who somebody is */
@@ -77,7 +78,6 @@ static void show_history(const struct chat *, const struct chatter *);
 static size_t place_for(const struct chat *, const struct chatter *);
 static const char *label(const struct chatter *, char *);
 static void tame(char *, size_t);
-static size_t utf8_length(const unsigned char *, size_t);
 static int64_t now_ms(void);
 static int64_t full_credit(const struct rate_limit *);
 static void count_line(const struct rate_limit *, struct chatter *);
@@ -377,45 +377,35 @@ label(const struct chatter *who, char *name)
 	return name;
 }
 
+/* Also what writing needs: the tab, joiners, marks of direction. */
+static int
+is_harmless(uint32_t code)
+{
+	return code == '\t' || (code >= 0x200c && code <= 0x200f) ||
+	    utf8_printable(code);
+}
+
 /*
- * What could act on a terminal becomes a question mark: the control characters
- * of ASCII but the tab, and those that ISO 8859 and Unicode have beside them.
+ * What could act on a terminal becomes question marks.  A byte of no character
+ * may be one in a code of 8 bits, where 0x80 to 0x9f are control characters.
  */
 static void
 tame(char *text, size_t len)
 {
-	unsigned char *p = (unsigned char *)text, *end = p + len;
-	size_t n;
+	char *p = text, *end = text + len;
+	uint32_t code;
+	int n;
 
-	for (; p < end; p += n) {
-		n = utf8_length(p, (size_t)(end - p));
-		if (n == 2 && p[0] == 0xc2 && p[1] < 0xa0)
-			p[0] = p[1] = '?';
-		else if (n == 1 &&
-		    ((*p < ' ' && *p != '\t') || (*p >= 0x7f && *p < 0xa0)))
-			*p = '?';
+	while (p < end) {
+		n = utf8_next(p, &code);
+		if (n == 0) {
+			if ((unsigned char)*p < 0xa0)
+				*p = '?';
+			n = 1;
+		} else if (!is_harmless(code))
+			memset(p, '?', (size_t)n);
+		p += n;
 	}
-}
-
-/* Of the character at p; 1 also for a byte that is of none. */
-static size_t
-utf8_length(const unsigned char *p, size_t len)
-{
-	size_t n, i;
-
-	if (p[0] < 0xc2 || p[0] > 0xf4)
-		return 1;
-	n = p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
-	if (n > len)
-		return 1;
-	for (i = 1; i < n; i++)
-		if ((p[i] & 0xc0) != 0x80)
-			return 1;
-	/* What has a shorter form, and what no character has. */
-	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
-	    (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
-		return 1;
-	return n;
 }
 
 /* -- how much one says ----------------------------------------------------- */

@@ -212,6 +212,8 @@ def test_who_of_many(tmp_path):
      b"\xed\x9f\xbf \xed\xa0? \xf4\x8f\xbf\xbf \xf4???"),
     ("tab\tÄ€😀 Û".encode(), "tab\tÄ€😀 Û".encode()),
     (b"cut \xe2\x82", b"cut \xe2?"),
+    ("\u202eturned\u2028".encode(), b"???turned???"),
+    ("👨\u200d👩\u200d👧 نامه\u200cای".encode(),) * 2,
 ])
 def test_no_control_of_terminals(sent, heard):
     with chat() as k:
