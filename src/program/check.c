@@ -33,8 +33,8 @@
 #include <kquay.h>
 
 #include "check.h"
+#include "complain.h"
 #include "launch.h"
-#include "log.h"
 #include "upstream.h"
 
 enum {
@@ -221,8 +221,8 @@ came(struct endpoint *endpoint, void *arg)
 		return;
 	p = calloc(1, sizeof(*p));
 	if (p == NULL) {
-		log_line(LEVEL_ERROR, "target %s is not checked: %s",
-		    endpoint->text, strerror(errno));
+		complain("target %s is not checked: %s", endpoint->text,
+		    strerror(errno));
 		return;
 	}
 	p->checks = checks;
@@ -284,8 +284,8 @@ set_timer(struct probe *p, int64_t ms)
 	    NULL);
 	if (kquay_watch(p->checks->q, &ev, on_timer, p) == 0)
 		return 0;
-	log_line(LEVEL_ERROR, "target %s is no longer checked: %s",
-	    p->endpoint->text, strerror(errno));
+	complain("target %s is no longer checked: %s", p->endpoint->text,
+	    strerror(errno));
 	p->health = HEALTH_UNKNOWN;
 	upstream_set_health(p->endpoint, HEALTH_UNKNOWN, "it is not checked");
 	return -1;
@@ -508,8 +508,8 @@ static void
 hindered(struct probe *p, int error)
 {
 	if (!p->checks->hindered)
-		log_line(LEVEL_WARNING, "target %s cannot be checked: %s",
-		    p->endpoint->text, strerror(error));
+		complain("target %s cannot be checked: %s", p->endpoint->text,
+		    strerror(error));
 	p->checks->hindered = 1;
 	rest(p);
 }

@@ -27,6 +27,8 @@ descriptors_raise(const struct service_conf_list *list)
 
 	TAILQ_FOREACH(conf, list, next) {
 		connections += conf->max_connections;
+		if (conf->handler->max_dial != NULL)
+			connections += conf->handler->max_dial(conf);
 		others += OF_SERVICE;
 		TAILQ_FOREACH(a, &conf->listen, next)
 			others += OF_ADDRESS;

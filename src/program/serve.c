@@ -192,6 +192,10 @@ service_new(const struct service_conf *conf)
 			goto fail;
 		limits.refusal = refusal;
 	}
+	if (conf->nameservers != NULL && *conf->nameservers != '\0')
+		limits.nameservers = conf->nameservers;
+	if (conf->handler->max_dial != NULL)
+		limits.maxdial = conf->handler->max_dial(conf);
 	s->conf = conf;
 	limits.arg = s;
 	s->q = kquay_new(conf->handler->ops, &limits);

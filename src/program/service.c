@@ -215,7 +215,8 @@ static const struct setting common_settings[] = {
 static const struct setting *find_in(const struct setting *, const char *);
 
 const struct service_handler *const service_handlers[] = { &service_chat,
-	&service_echo, &service_discard, &service_daytime, &service_exec, NULL };
+	&service_echo, &service_discard, &service_daytime, &service_exec,
+	&service_relay, NULL };
 
 const struct service_handler *
 service_handler_find(const char *name)

@@ -46,6 +46,7 @@ struct service_conf {
 	uint32_t max_per_source;
 	uint32_t max_line;   /* 0: the library's */
 	uint32_t max_output; /* 0: the library's */
+	char *nameservers;   /* NULL or "": the library's */
 	int when_full;       /* enum when_full */
 	int idle_ms, life_ms, linger_ms;
 	char *refusal;
@@ -105,6 +106,7 @@ extern const struct service_handler service_echo;
 extern const struct service_handler service_discard;
 extern const struct service_handler service_daytime;
 extern const struct service_handler service_exec;
+extern const struct service_handler service_relay;
 
 /* NULL if there is none of that name. */
 const struct service_handler *service_handler_find(const char *name);

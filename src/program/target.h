@@ -15,8 +15,9 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
+#include "address.h"
+#include "setting.h"
 #include "words.h"
 
 #define TARGET_WEIGHT_MAX 1000
@@ -32,24 +33,20 @@ struct target {
 	int tls;
 	int srv;
 	struct words
-	    sni;     /* names, in lower case; none: for all other callers */
-	char *text;  /* as it was written */
-	char *parts; /* what host and port point into */
+	    sni;    /* names, in lower case; none: for all other callers */
+	char *text; /* as it was written */
+	/* What host and port point into. */
+	struct address_list address;
+	char number[sizeof("65535")]; /* of a port that is a name */
+	char *srv_name;
 };
 
 TAILQ_HEAD(target_list, target);
 
 /*
- * Parse text and append it.  Returns 0; or -1 with the reason in why and the
- * list as it was.  Names are not looked up here, ports are.
+ * A setting that is a struct target_list.  Names are not looked up, ports are.
  */
-int target_list_add(struct target_list *list, const char *text, char *why,
-    size_t whysz);
-
-/* Write the list as the configuration file has it: {"a", "b"}. */
-void target_list_print(const struct target_list *list, FILE *out);
-
-void target_list_free(struct target_list *list);
+extern const struct setting_kind target_kind;
 
 /*
  * How well a target serves callers for a server name, which is in lower case:

@@ -61,12 +61,14 @@ struct endpoint {
 	const char *host; /* a number, or a path */
 	const char *port; /* NULL: UNIX */
 	const char *text; /* "192.0.2.1:80", "unix:PATH" */
+	const char *name; /* of the host: whom a certificate is for */
 	uint64_t key;     /* of its address, the same in every process */
 	uint64_t id;      /* its own, of all that this upstream ever had */
 
 	/* Under the lock. */
 	TAILQ_ENTRY(endpoint) next;
-	uint32_t refs; /* connections, and the list */
+	struct endpoint *also; /* the next that may be used, of one choice */
+	uint32_t refs;         /* connections, and the list */
 	uint32_t weight;
 	uint32_t max;            /* connections; 0: no limit */
 	uint32_t rank;           /* the lowest that is up is used */
@@ -137,6 +139,9 @@ enum upstream_answer upstream_pick(struct upstream *up, struct attempt *a);
 void upstream_opened(struct endpoint *endpoint);
 void upstream_failed(struct endpoint *endpoint, int err);
 void upstream_done(struct endpoint *endpoint);
+
+/* Does it matter which server name a caller asks for? */
+int upstream_by_name(const struct upstream *up);
 
 /*
  * The caller of an attempt that waits has gone.  Returns 1 if wake will not be
