@@ -212,6 +212,14 @@ earliest(uint32_t *best, int *have, uint32_t tick)
 	*have = 1;
 }
 
+int64_t
+kquay_idle(const struct kquay_conn *c)
+{
+	uint32_t ticks = kquay_wheel_now(kquay_pool_loop(c)) - c->active;
+
+	return (int64_t)ticks * TICK_MS;
+}
+
 /* When c expires.  A tick more than the limit, for the part that has gone. */
 static int
 deadline(const struct kquay_conn *c, uint32_t *tick)

@@ -38,6 +38,15 @@ over_at(int64_t from, int ms)
 	return kit_closed.n > before;
 }
 
+static void
+expect_idle(int64_t ms)
+{
+	int64_t idle = kquay_idle(kit_conn());
+
+	ck_assert_int_ge(idle, ms - 16);
+	ck_assert_int_le(idle, ms + 16);
+}
+
 /* -- time ------------------------------------------------------------------ */
 
 START_TEST(idle_counts_from_the_last_byte_either_way)
@@ -53,12 +62,16 @@ START_TEST(idle_counts_from_the_last_byte_either_way)
 	kit_start(&ops, &conf);
 	fd = kit_join();
 	ck_assert(!over_at(from, 900));
+	expect_idle(900);
 	kit_send(fd, "x");
 	kit_expect(fd, "x");
+	expect_idle(0);
 	from = kit_clock;
 	ck_assert(!over_at(from, 990));
+	expect_idle(990);
 	kquay_puts(kit_conn(), "y");
 	kit_expect(fd, "y");
+	expect_idle(0);
 	from = kit_clock;
 	ck_assert(!over_at(from, 999));
 	ck_assert(over_at(from, 1000 + 2 * 16));
