@@ -6,6 +6,7 @@ is; every configuration that is shown is a good one.
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 
@@ -15,6 +16,8 @@ from kquay import ROOT, once
 
 CONF = (ROOT / "man" / "kquay.conf.5").read_text()
 PAGE = (ROOT / "man" / "kquay.8").read_text()
+MIGRATION = (ROOT / "docs" / "migration.md").read_text()
+README = (ROOT / "README.md").read_text()
 
 
 def parts(text, macro):
@@ -116,19 +119,57 @@ def etc(tmp_path_factory):
     return folder
 
 
-def good(text, folder):
-    """Is this configuration, or what is there of one, a good one?"""
-    for name in re.findall(r"/etc/kquay/([\w.-]+)", text):
+def here(text, folder):
+    """The same, on this machine: with files, programs and rights it has."""
+    for name in set(re.findall(r"/etc/kquay/([\w.-]+)", text)):
         made = "host.key" if name.endswith(".key") else \
             "ca.pem" if name in ("ca.pem", "members.pem") else "host.pem"
         shutil.copy(folder / made, folder / f"of.{name}")
     text = text.replace("/etc/kquay/", f"{folder}/of.")
+    for program in set(re.findall(r'command += \{"(/[^"]*)"', text)):
+        if not os.access(program, os.X_OK):
+            text = text.replace(f'"{program}"', '"/bin/sh"')
     if os.geteuid() != 0:
-        text = re.sub(r"^ *(user|group) +=.*\n", "", text, flags=re.M)
-    (folder / "shown.conf").write_text(text)
-    r = once("check", "-c", "shown.conf", cwd=folder)
+        text = re.sub(r"^\s*(user|group) += .*\n", "", text, flags=re.M)
+    return text
+
+
+def meaning(text, folder):
+    """What kquay check -v says of a configuration, which must be good."""
+    (folder / "shown.conf").write_text(here(text, folder))
+    r = once("check", "-v", "-c", "shown.conf", cwd=folder)
     assert (r.returncode, r.stderr) == (0, ""), text
-    return True
+    return r.stdout
+
+
+def file_of(command):
+    """The service of `kquay serve ...`, as it would be in a file."""
+    # $'a\n' of newer shells, which shlex does not know.
+    plain_quotes = re.sub(r"\$'(.*?)'", lambda m: shlex.quote(
+        m[1].encode().decode("unicode_escape")), command)
+    kquay, serve, handler, *words = shlex.split(plain_quotes)
+    assert (kquay, serve) == ("kquay", "serve"), command
+    long = {f"--{name}" for _, name, _ in options(handler)}
+    short = {f"-{letter}": f"--{name}"
+             for letter, name, _ in options(handler) if letter}
+    lines = [f"handler = {handler}"]
+    while words and words[0].startswith("-"):
+        option = words.pop(0)
+        if option == "--":
+            break
+        option = short.get(option, option)
+        assert option in long, f"{option}: {command}"
+        section, _, name = option[2:].rpartition("tls-")
+        lines.append(setting(section + "tls" if _ else "", name, words.pop(0)))
+    lines += [setting("", "command", word) for word in words]
+    return f'service "{handler}" {{\n' + "\n".join(lines) + "\n}\n"
+
+
+def setting(section, name, value):
+    quoted = "".join(c if c.isprintable() and c not in '"\\$'
+                     else f"\\x{ord(c):02x}" for c in value)
+    line = f'{name} = "{quoted}"'
+    return f"{section} {{ {line} }}" if section else line
 
 
 def displays(page):
@@ -141,4 +182,50 @@ def displays(page):
 def test_examples_of_pages(page, least, etc):
     shown = [text for text in displays(page)
              if re.search(r"^service \"", text, re.M) and "SETTING" not in text]
-    assert sum(good(text, etc) for text in shown) >= least
+    assert sum(bool(meaning(text, etc)) for text in shown) >= least
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.conf")),
+                         ids=lambda p: p.stem)
+def test_examples(path, etc):
+    """They are good, and what check -v says of them means the same."""
+    said = meaning(path.read_text(), etc)
+    assert meaning(said, etc) == said
+
+
+def blocks(text):
+    """(language, text) of each fenced block, in their order."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
+
+
+def commands_in(text):
+    """Those of a block of shell that serve."""
+    return [line for line in text.replace("\\\n", " ").splitlines()
+            if line.startswith("kquay serve ") and "--help" not in line]
+
+
+def without_name(text):
+    return re.sub(r"^service .* \{$", "service {", text, flags=re.M)
+
+
+def test_migration(etc):
+    """Each file is good, and says what the command before it says."""
+    before, pairs, files = [], 0, 0
+    for language, text in blocks(MIGRATION):
+        if language == "conf":
+            files += 1
+            said = meaning(text, etc)
+            for command in before:
+                assert without_name(meaning(file_of(command), etc)) == \
+                    without_name(said), command
+                pairs += 1
+        before = commands_in(text) if language == "sh" else []
+    assert pairs >= 8 and files > pairs
+
+
+def test_readme(etc):
+    for language, text in blocks(README):
+        if language == "conf":
+            meaning(text, etc)
+        for command in commands_in(text) if language == "sh" else []:
+            meaning(file_of(command), etc)
