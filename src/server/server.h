@@ -399,8 +399,11 @@ kquay_pool_got(struct kquay_conn *c, ssize_t n)
 	struct kquay *loop = kquay_pool_loop(c);
 
 	loop->stat.in += (uint64_t)n;
-	if (loop->traffic != NULL)
-		loop->traffic[kquay_pool_link(c)].in += (uint64_t)n;
+	if (loop->traffic == NULL)
+		return;
+	loop->traffic[kquay_pool_link(c)].in += (uint64_t)n;
+	if (c->flags & C_CLIENT)
+		loop->stat.dialled_in += (uint64_t)n;
 }
 
 /* It has taken n bytes for it. */
@@ -410,8 +413,11 @@ kquay_pool_sent(struct kquay_conn *c, ssize_t n)
 	struct kquay *loop = kquay_pool_loop(c);
 
 	loop->stat.out += (uint64_t)n;
-	if (loop->traffic != NULL)
-		loop->traffic[kquay_pool_link(c)].out += (uint64_t)n;
+	if (loop->traffic == NULL)
+		return;
+	loop->traffic[kquay_pool_link(c)].out += (uint64_t)n;
+	if (c->flags & C_CLIENT)
+		loop->stat.dialled_out += (uint64_t)n;
 }
 
 /* conn.c */

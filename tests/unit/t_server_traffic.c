@@ -215,7 +215,27 @@ START_TEST(with_its_header)
 }
 END_TEST
 
+/* The loop calls itself: each byte is one of either end. */
+START_TEST(of_who_was_dialled)
+{
+	static const struct kquay_ops silent = { .close = kit_on_close };
+	struct kquay_stat st;
+	struct kquay_conn *c;
+
+	kit_start(&echo, &counted);
+	c = kquay_dial(q, "127.0.0.1", kit_port, &silent, 0);
+	ck_assert_ptr_ne(c, NULL);
+	ck_assert_int_eq(kquay_puts(c, "line\n"), 0);
+	UNTIL((kquay_stats(q, &st), st.dialled_in == 6));
+	ck_assert_uint_eq(st.dialled_out, 5);
+	ck_assert_uint_eq(st.in, 5 + 6);
+	ck_assert_uint_eq(st.out, 5 + 6);
+	kit_stop();
+}
+END_TEST
+
 static const TTest **const tests[] = {
+	&of_who_was_dialled,
 	&lines,
 	&nothing_is_counted_unasked,
 	&what_is_spliced,
