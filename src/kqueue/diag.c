@@ -10,7 +10,6 @@
 #include <netinet/tcp.h>
 
 #include <linux/netlink.h>
-#include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
 #include <linux/unix_diag.h>
 
@@ -19,6 +18,7 @@
 #include <unistd.h>
 
 #include "kq.h"
+#include "wire.h"
 
 /* One socket by its inode, with the length of its queue. */
 struct unix_request {
@@ -46,32 +46,12 @@ ask_unix(int netlink, ino_t inode)
 	    -1;
 }
 
-/* The attribute in the answer, NULL if it is another answer. */
-static const void *
-attribute(struct nlmsghdr *h, size_t len, int type)
-{
-	struct rtattr *a;
-	int left;
-
-	if (!NLMSG_OK(h, len) || h->nlmsg_type != SOCK_DIAG_BY_FAMILY)
-		return NULL;
-	a = (struct rtattr *)((struct unix_diag_msg *)NLMSG_DATA(h) + 1);
-	left = (int)(h->nlmsg_len - NLMSG_LENGTH(sizeof(struct unix_diag_msg)));
-	for (; RTA_OK(a, left); a = RTA_NEXT(a, left))
-		if (a->rta_type == type)
-			return RTA_DATA(a);
-	return NULL;
-}
-
 /* Copy an attribute of a UNIX socket; false: there is no answer. */
 static bool
 unix_diag(int fd, int type, void *value, size_t size)
 {
-	union {
-		struct nlmsghdr header;
-		char bytes[512];
-	} answer;
-	const void *found = NULL;
+	char answer[512];
+	bool told = false;
 	struct stat st;
 	ssize_t n;
 	int netlink;
@@ -81,13 +61,11 @@ unix_diag(int fd, int type, void *value, size_t size)
 	if (netlink == -1)
 		return false;
 	if (fstat(fd, &st) == 0 && ask_unix(netlink, st.st_ino) == 0 &&
-	    (n = syscall(SYS_recvfrom, netlink, &answer, sizeof(answer), 0,
-		 NULL, NULL)) > 0)
-		found = attribute(&answer.header, (size_t)n, type);
+	    (n = syscall(SYS_recvfrom, netlink, answer, sizeof(answer), 0, NULL,
+		 NULL)) > 0)
+		told = wire_attribute(answer, (size_t)n, type, value, size);
 	fd_close(netlink);
-	if (found != NULL)
-		memcpy(value, found, size);
-	return found != NULL;
+	return told;
 }
 
 /*

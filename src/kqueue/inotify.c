@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "kq.h"
+#include "wire.h"
 
 #define MININODES 16
 #define EVENT_BYTES 8192 /* bytes of events */
@@ -382,14 +383,15 @@ take_batch(struct kqueue *q)
 {
 	_Alignas(struct inotify_event) char events[EVENT_BYTES];
 	const struct inotify_event *event;
-	int n, i;
+	size_t at = 0;
+	int n;
 
 	n = (int)syscall(SYS_read, q->q_inotify, events, sizeof(events));
-	for (i = 0; i < n; i += (int)(sizeof(*event) + event->len)) {
-		event = (const void *)(events + i);
+	if (n <= 0)
+		return 0;
+	while ((event = wire_inotify(events, (size_t)n, &at)) != NULL)
 		tell_event(q, event);
-	}
-	return n > 0 ? n : 0;
+	return n;
 }
 
 /* Not for as long as others go on: what there is after the first batch. */

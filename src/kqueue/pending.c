@@ -28,11 +28,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "entry.h"
 #include "kq.h"
 #include "ktime.h"
 #include "process.h"
 #include "signals.h"
+#include "wire.h"
 
 /*
  * How many of one real-time signal are given back; more are counted, and then
@@ -74,7 +74,6 @@ static int
 blocked_by(int dir, const char *tid, uint64_t *set)
 {
 	char path[32], text[4096];
-	const char *line;
 	ssize_t n;
 	int fd, error;
 
@@ -86,10 +85,7 @@ blocked_by(int dir, const char *tid, uint64_t *set)
 	error = n == -1 ? errno : ESRCH;
 	fd_close(fd);
 	text[n > 0 ? n : 0] = '\0';
-	if ((line = strstr(text, "\nSigBlk:")) == NULL)
-		return error;
-	*set = strtoull(line + 8, NULL, 16);
-	return 0;
+	return wire_blocked(text, set) ? 0 : error;
 }
 
 struct survey {
@@ -137,8 +133,9 @@ survey_threads(uint64_t set)
 {
 	struct survey s = { .blocked = set };
 	_Alignas(struct entry) char buffer[1024];
-	struct entry *entry;
-	long n, at;
+	const struct entry *entry;
+	size_t at;
+	long n;
 	int dir;
 
 	if (process_single_threaded())
@@ -153,10 +150,9 @@ survey_threads(uint64_t set)
 	    (n = syscall(SYS_getdents64, dir, buffer, sizeof(buffer))) != 0) {
 		if (n == -1)
 			survey_fails(&s, errno);
-		for (at = 0; at < n; at += entry->d_reclen) {
-			entry = (struct entry *)(void *)(buffer + at);
+		for (at = 0; n > 0 &&
+		     (entry = wire_entry(buffer, (size_t)n, &at)) != NULL;)
 			survey_thread(&s, dir, entry->d_name);
-		}
 	}
 	fd_close(dir);
 	return s;

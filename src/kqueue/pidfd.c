@@ -17,12 +17,12 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "kq.h"
 #include "pidfd.h"
+#include "wire.h"
 
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434
@@ -84,15 +84,13 @@ static int
 pid_of(int fd)
 {
 	char path[48], text[1024];
-	const char *pid;
+	int pid;
 
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
 	if (read_small(path, text, sizeof(text)) == -1)
 		return 0;
 	errno = EINVAL; /* no pidfd */
-	if ((pid = strstr(text, "\nPid:")) == NULL)
-		return 0;
-	return (int)strtol(pid + 5, NULL, 10);
+	return wire_pid(text, &pid) ? pid : 0;
 }
 
 int
@@ -162,19 +160,19 @@ may_know(int pid)
 static bool
 status_of_zombie(int fd, int *status)
 {
-	char path[48], text[1024], *last;
-	int pid = pid_of(fd);
+	char path[48], text[2048];
+	int pid = pid_of(fd), ended;
 
 	if (pid <= 0 || !may_know(pid))
 		return false;
 	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
 	if (read_small(path, text, sizeof(text)) <= 0 ||
-	    (last = strrchr(text, ' ')) == NULL)
+	    !wire_status(text, &ended))
 		return false;
 	/* The number was its own all the time. */
 	if (pid_of(fd) != pid)
 		return false;
-	*status = (int)strtol(last, NULL, 10);
+	*status = ended;
 	return true;
 }
 

@@ -20,15 +20,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "entry.h"
 #include "kq.h"
 #include "signals.h"
+#include "wire.h"
 
 /* -- the library's own descriptors ------------------------------------------
  */
@@ -103,8 +102,7 @@ outer_line(const struct kqueue *q, struct outers *all, int epfd,
 	uint64_t data;
 	int name;
 
-	if (sscanf(line, "tfd: %d events: %" SCNx32 " data: %" SCNx64, &name,
-		&events, &data) != 3 ||
+	if (!wire_registration(line, &name, &events, &data) ||
 	    kqueue_named(name, &life) != q)
 		return;
 	ev = (struct epoll_event){ .events = events, .data.u64 = data };
@@ -160,7 +158,8 @@ outers_find(const struct kqueue *q, struct outers *all)
 {
 	_Alignas(struct entry) char buffer[1024];
 	const struct entry *entry;
-	long n, at;
+	size_t at;
+	long n;
 	int dir;
 
 	dir = (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/fdinfo",
@@ -168,10 +167,9 @@ outers_find(const struct kqueue *q, struct outers *all)
 	if (dir == -1)
 		return;
 	while ((n = syscall(SYS_getdents64, dir, buffer, sizeof(buffer))) > 0)
-		for (at = 0; at < n; at += entry->d_reclen) {
-			entry = (const void *)(buffer + at);
+		for (at = 0;
+		     (entry = wire_entry(buffer, (size_t)n, &at)) != NULL;)
 			outer_find(q, all, dir, entry->d_name);
-		}
 	syscall(SYS_close, dir);
 }
 

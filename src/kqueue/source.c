@@ -31,6 +31,7 @@
 
 #include "ktime.h"
 #include "turn.h"
+#include "wire.h"
 
 /* -- system calls ---------------------------------------------------------- */
 
@@ -494,7 +495,7 @@ static uint64_t
 eventfd_count(int fd)
 {
 	char path[48], text[512];
-	const char *found;
+	uint64_t count;
 	ssize_t n;
 	int info;
 
@@ -505,8 +506,7 @@ eventfd_count(int fd)
 	n = syscall(SYS_read, info, text, sizeof(text) - 1);
 	fd_close(info);
 	text[n > 0 ? n : 0] = '\0';
-	found = strstr(text, "eventfd-count:");
-	return found != NULL ? strtoull(found + 14, NULL, 16) : 1;
+	return wire_counter(text, &count) ? count : 1;
 }
 
 static int64_t

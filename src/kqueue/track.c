@@ -35,6 +35,7 @@
 #include "pidfd.h"
 #include "proc.h"
 #include "track.h"
+#include "wire.h"
 
 #define BUFFER (1 << 20) /* of the socket: some 2,500 messages */
 #define MAXNEW 64
@@ -119,28 +120,12 @@ request(int fd, enum proc_cn_mcast_op op, size_t words, uint32_t ack)
 	    0;
 }
 
-union buffer {
-	struct nlmsghdr header;
+struct buffer {
 	char bytes[8192];
 };
 
-/* The event in a message, which does not align it; false: another message. */
-static bool
-event_of(const union buffer *b, size_t n, struct proc_event *e, uint32_t *ack)
-{
-	const size_t head = NLMSG_HDRLEN + sizeof(struct cn_msg);
-	struct cn_msg m;
-
-	if (!NLMSG_OK(&b->header, n) || b->header.nlmsg_len < head + sizeof(*e))
-		return false;
-	memcpy(&m, b->bytes + NLMSG_HDRLEN, sizeof(m));
-	memcpy(e, b->bytes + head, sizeof(*e));
-	*ack = m.ack;
-	return true;
-}
-
 static ssize_t
-receive(int fd, union buffer *b)
+receive(int fd, struct buffer *b)
 {
 	return syscall(SYS_recvfrom, fd, b, sizeof(*b), MSG_DONTWAIT, NULL,
 	    NULL);
@@ -151,7 +136,7 @@ static int
 take_answer(int fd, uint32_t ack)
 {
 	struct proc_event e;
-	union buffer b;
+	struct buffer b;
 	uint32_t acked;
 	int error = ENOTSUP;
 	ssize_t n;
@@ -159,7 +144,7 @@ take_answer(int fd, uint32_t ack)
 	while ((n = receive(fd, &b)) > 0 || errno == ENOBUFS)
 		if (n <= 0)
 			error = ENOMEM; /* it may have been among the lost */
-		else if (event_of(&b, (size_t)n, &e, &acked) &&
+		else if (wire_process(&b, (size_t)n, &e, &acked) &&
 		    e.what == PROC_EVENT_NONE && acked == ack + 1)
 			return e.event_data.ack.err == 0 ? 0 : ENOTSUP;
 	return error;
@@ -341,7 +326,7 @@ static bool
 read_all(struct kqueue *q, struct track *t)
 {
 	struct proc_event e;
-	union buffer b;
+	struct buffer b;
 	bool any = false;
 	uint32_t ack;
 	ssize_t n;
@@ -350,7 +335,7 @@ read_all(struct kqueue *q, struct track *t)
 		any = true;
 		if (n <= 0)
 			overrun(q, t);
-		else if (event_of(&b, (size_t)n, &e, &ack))
+		else if (wire_process(&b, (size_t)n, &e, &ack))
 			told(q, t, &e);
 	}
 	return any;

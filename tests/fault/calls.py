@@ -12,8 +12,8 @@ import subprocess
 import sys
 
 HARMLESS = """
-    memcpy memmove memset snprintf __isoc99_sscanf __isoc23_sscanf strchr strchrnul strcmp strlen strnlen strrchr strstr
-    strtol strtoull getenv secure_getenv environ fileno dirfd
+    memchr memcpy memmove memset snprintf strchr strchrnul strcmp strlen strncmp
+    strnlen strrchr strspn strstr strtol getenv secure_getenv environ fileno dirfd
     sigaddset sigdelset sigemptyset sigfillset sigismember
     __libc_current_sigrtmin __errno_location __libc_single_threaded
     __sigsetjmp __pthread_register_cancel __pthread_unregister_cancel
