@@ -3,16 +3,19 @@
  *
  *	             timer                    result, or timer
  *	      RESTS -------> DIALS or RUNS --------------------> RESTS
- *	                |          ^
- *	  no slot left  +-> WAITS -+ a slot is free
+ *	                |              ^
+ *	  no slot left  +---> WAITS    | timer
+ *	                        |      |
+ *	         a slot is free +--> CALLED
  *
  * Invariants:
  *  1. An endpoint has one probe, from came() to goes(), and a probe is at most
  *     one check at a time.
  *  2. A probe's timer says when the next check begins, and during one when its
  *     time is over.
- *  3. A connection of ours counts until its close callback, since it has its
- *     slot until then; a command counts until it is reaped.
+ *  3. At most CHECK_SLOTS are under way.  A connection of ours counts until its
+ *     close callback, since it has its slot until then; a command until it is
+ *     reaped; and who is called, so that nobody takes its turn.
  */
 #include <sys/types.h>
 #include <sys/event.h>
@@ -44,7 +47,7 @@ enum {
 	WHY = 128
 };
 
-enum probe_state { RESTS, WAITS, DIALS, RUNS };
+enum probe_state { RESTS, WAITS, CALLED, DIALS, RUNS };
 
 struct probe {
 	TAILQ_ENTRY(probe) next;
@@ -66,7 +69,7 @@ TAILQ_HEAD(probe_list, probe);
 
 struct checks {
 	const struct check_conf *conf;
-	struct upstream *up;
+	const char *service;
 	struct kquay *q;
 	check_target_fn *fill;
 	void *arg;
@@ -152,8 +155,8 @@ check_slots(const struct check_conf *conf)
 }
 
 struct checks *
-check_start(const struct check_conf *conf, struct upstream *up, struct kquay *q,
-    check_target_fn *fill, void *arg)
+check_start(const struct check_conf *conf, const char *service,
+    struct upstream *up, struct kquay *q, check_target_fn *fill, void *arg)
 {
 	struct upstream_observer observer = { .came = came, .goes = goes };
 	struct checks *checks;
@@ -162,7 +165,7 @@ check_start(const struct check_conf *conf, struct upstream *up, struct kquay *q,
 	if (checks == NULL)
 		return NULL;
 	checks->conf = conf;
-	checks->up = up;
+	checks->service = service;
 	checks->q = q;
 	checks->fill = fill;
 	checks->arg = arg;
@@ -221,8 +224,8 @@ came(struct endpoint *endpoint, void *arg)
 		return;
 	p = calloc(1, sizeof(*p));
 	if (p == NULL) {
-		complain("target %s is not checked: %s", endpoint->text,
-		    strerror(errno));
+		complain("service \"%s\": target %s is not checked: %s",
+		    checks->service, endpoint->text, strerror(errno));
 		return;
 	}
 	p->checks = checks;
@@ -261,6 +264,9 @@ halt(struct probe *p)
 	case WAITS:
 		TAILQ_REMOVE(&checks->waiting, p, turn);
 		break;
+	case CALLED:
+		leave(checks);
+		break;
 	case DIALS:
 		let_go(p, kquay_abort);
 		break;
@@ -284,8 +290,8 @@ set_timer(struct probe *p, int64_t ms)
 	    NULL);
 	if (kquay_watch(p->checks->q, &ev, on_timer, p) == 0)
 		return 0;
-	complain("target %s is no longer checked: %s", p->endpoint->text,
-	    strerror(errno));
+	complain("service \"%s\": target %s is no longer checked: %s",
+	    p->checks->service, p->endpoint->text, strerror(errno));
 	p->health = HEALTH_UNKNOWN;
 	upstream_set_health(p->endpoint, HEALTH_UNKNOWN, "it is not checked");
 	return -1;
@@ -307,6 +313,10 @@ on_timer(struct kquay *q, const struct kevent *ev, void *arg)
 		TAILQ_INSERT_TAIL(&checks->waiting, p, turn);
 		break;
 	case WAITS:
+		break;
+	case CALLED:
+		checks->under_way--;
+		begin(p);
 		break;
 	case DIALS:
 		finish(p, HEALTH_DOWN,
@@ -467,7 +477,7 @@ leave(struct checks *checks)
 }
 
 /*
- * One that waits has its turn; in the next batch of events, since the slot of a
+ * Whoever waits has its turn; in the next batch of events, since the slot of a
  * connection that has ended is free then.
  */
 static void
@@ -475,11 +485,13 @@ call(struct checks *checks)
 {
 	struct probe *p = TAILQ_FIRST(&checks->waiting);
 
-	if (p == NULL)
+	if (p == NULL || checks->under_way == CHECK_SLOTS)
 		return;
 	TAILQ_REMOVE(&checks->waiting, p, turn);
-	p->state = RESTS;
-	(void)set_timer(p, 1);
+	p->state = CALLED;
+	checks->under_way++;
+	if (set_timer(p, 1) == -1)
+		halt(p);
 }
 
 static void
@@ -508,8 +520,8 @@ static void
 hindered(struct probe *p, int error)
 {
 	if (!p->checks->hindered)
-		complain("target %s cannot be checked: %s", p->endpoint->text,
-		    strerror(error));
+		complain("service \"%s\": target %s cannot be checked: %s",
+		    p->checks->service, p->endpoint->text, strerror(error));
 	p->checks->hindered = 1;
 	rest(p);
 }

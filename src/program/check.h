@@ -47,11 +47,11 @@ typedef void check_target_fn(const struct endpoint *endpoint,
 
 /*
  * Begin, with all endpoints that up has and gets, in the loop home: the one of
- * upstream_new().  *conf must stay.  NULL with errno; no checks are wanted is
- * no reason to call this.
+ * upstream_new().  *conf and the service's name must stay.  NULL with errno.
+ * Where no checks are wanted nobody calls this.
  */
-struct checks *check_start(const struct check_conf *conf, struct upstream *up,
-    struct kquay *home, check_target_fn *fill, void *arg);
+struct checks *check_start(const struct check_conf *conf, const char *service,
+    struct upstream *up, struct kquay *home, check_target_fn *fill, void *arg);
 
 /*
  * End what is under way, and begin no more: the service is being replaced.  In

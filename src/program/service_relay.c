@@ -60,7 +60,7 @@ struct call {
 	struct kquay_conn *server; /* that is being dialled, or NULL */
 	enum { CALL_READING, CALL_WAITING, CALL_DIALLING } state;
 	uint32_t retries; /* that are left */
-	int err;          /* of the last target; 0: there was none */
+	char why[80];     /* the last target could not be reached */
 	int timed;        /* wait_for() is under way */
 	int64_t until;    /* no other target after this, ms; 0: no limit */
 	char *early;      /* what the caller has sent */
@@ -82,7 +82,7 @@ static void read_name(struct call *);
 static int told_name(struct call *);
 static void find_target(struct call *);
 static int dial(struct call *);
-static int again(struct call *, int);
+static int again(struct call *, int, const char *);
 static check_target_fn describe;
 static void wait_for(struct call *, int);
 static void stop_waiting(struct call *);
@@ -91,6 +91,7 @@ static kquay_post_fn on_room;
 static kquay_watch_fn on_overdue;
 static void give_up(struct call *, const char *, ...)
     __attribute__((__format__(__printf__, 2, 3)));
+static void drop(struct call *);
 static uint64_t source_of(struct kquay_conn *);
 static int64_t now_ms(void);
 
@@ -312,7 +313,8 @@ find_target(struct call *call)
 	for (;;) {
 		switch (upstream_pick(up, &call->attempt)) {
 		case UPSTREAM_PICKED:
-			if (dial(call) == 0 || again(call, errno) == -1)
+			if (dial(call) == 0 ||
+			    again(call, errno, strerror(errno)) == -1)
 				return;
 			break;
 		case UPSTREAM_WAIT:
@@ -337,7 +339,6 @@ dial(struct call *call)
 {
 	const struct relay_conf *conf = conf_of(call->caller);
 	struct kquay_target to = { .timeout = conf->connect_ms,
-		.proxy = conf->send_proxy,
 		.client = call->caller };
 
 	describe(call->attempt.endpoint, &to,
@@ -360,6 +361,7 @@ describe(const struct endpoint *e, struct kquay_target *to, void *arg)
 
 	to->host = e->host;
 	to->port = e->port;
+	to->proxy = conf->send_proxy;
 	if (*conf->source != '\0' && e->port != NULL)
 		to->source = conf->source;
 	if (!e->target->tls)
@@ -374,15 +376,18 @@ describe(const struct endpoint *e, struct kquay_target *to, void *arg)
  * tried; -1: it was given up.
  */
 static int
-again(struct call *call, int err)
+again(struct call *call, int err, const char *why)
 {
 	struct endpoint *e = call->attempt.endpoint;
 	int rc = -1;
 
-	call->err = err;
+	strlcpy(call->why, why, sizeof(call->why));
 	call->server = NULL;
-	if (call->retries == 0 || (call->until != 0 && now_ms() >= call->until))
-		give_up(call, "%s: %s", e->text, strerror(err));
+	if (err == ESHUTDOWN)
+		drop(call); /* the loop ends, and so does the caller */
+	else if (call->retries == 0 ||
+	    (call->until != 0 && now_ms() >= call->until))
+		give_up(call, "%s: %s", e->text, why);
 	else {
 		call->retries--;
 		rc = 0;
@@ -421,14 +426,18 @@ static void
 dialling_close(struct kquay_conn *server, enum kquay_why why)
 {
 	struct call *call = way_of(server)->call;
-	int err = errno;
+	int err = why == KQUAY_ERROR ? errno : ETIMEDOUT;
+	struct kquay_tlsinfo tls;
+	const char *text = strerror(err);
 
+	if (kquay_tlsinfo(server, &tls) == 0 && tls.error != NULL)
+		text = tls.error;
 	if (why == KQUAY_SHUTDOWN) {
 		/* So is the caller. */
 		call->server = NULL;
 		call->state = CALL_READING;
 		upstream_done(call->attempt.endpoint);
-	} else if (again(call, why == KQUAY_ERROR ? err : ETIMEDOUT) == 0)
+	} else if (again(call, err, text) == 0)
 		find_target(call);
 }
 
@@ -487,7 +496,7 @@ on_room(struct kquay *q, void *arg)
 	stop_waiting(call);
 	if (call->attempt.endpoint == NULL)
 		none_is_up(call);
-	else if (dial(call) == -1 && again(call, errno) == 0)
+	else if (dial(call) == -1 && again(call, errno, strerror(errno)) == 0)
 		find_target(call);
 }
 
@@ -511,8 +520,8 @@ none_is_up(struct call *call)
 {
 	const char *name = call->attempt.name;
 
-	if (call->err != 0)
-		give_up(call, "no other target is up: %s", strerror(call->err));
+	if (*call->why != '\0')
+		give_up(call, "no other target is up: %s", call->why);
 	else if (name != NULL)
 		give_up(call, "no target is up for %s", name);
 	else
@@ -532,6 +541,14 @@ give_up(struct call *call, const char *format, ...)
 	va_end(ap);
 	complain("service \"%s\": %s: %s", service_conf_of(kquay_of(c))->name,
 	    kquay_peer(c), why);
+	drop(call);
+}
+
+static void
+drop(struct call *call)
+{
+	struct kquay_conn *c = call->caller;
+
 	stop_waiting(call);
 	way_of(c)->call = NULL;
 	call_free(call);
@@ -597,8 +614,8 @@ relay_start(struct service *s, char *why, size_t whysz)
 		goto fail;
 	if (conf->check.interval_ms == -1)
 		return 0;
-	relay->checks =
-	    check_start(&conf->check, relay->upstream, s->q, describe, s);
+	relay->checks = check_start(&conf->check, s->conf->name,
+	    relay->upstream, s->q, describe, s);
 	if (relay->checks != NULL)
 		return 0;
 fail:
@@ -636,6 +653,7 @@ const struct service_handler service_relay = {
 	.confsz = sizeof(struct relay_conf),
 	.udatasz = sizeof(struct way),
 	.check = relay_conf_check,
+	.needs = relay_conf_needs,
 	.start = relay_start,
 	.end = relay_end,
 	.max_dial = relay_max_dial,
