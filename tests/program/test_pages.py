@@ -7,7 +7,6 @@ is; every configuration that is shown is a good one.
 import os
 import re
 import shlex
-import shutil
 import subprocess
 
 import pytest
@@ -122,9 +121,11 @@ def etc(tmp_path_factory):
 def here(text, folder):
     """The same, on this machine: with files, programs and rights it has."""
     for name in set(re.findall(r"/etc/kquay/([\w.-]+)", text)):
-        made = "host.key" if name.endswith(".key") else \
-            "ca.pem" if name in ("ca.pem", "members.pem") else "host.pem"
-        shutil.copy(folder / made, folder / f"of.{name}")
+        parts = ["host.key"] if name.endswith(".key") else \
+            ["ca.pem"] if name in ("ca.pem", "members.pem") else \
+            ["host.pem", "host.key"]
+        (folder / f"of.{name}").write_text(
+            "".join((folder / part).read_text() for part in parts))
     text = text.replace("/etc/kquay/", f"{folder}/of.")
     for program in set(re.findall(r'command += \{"(/[^"]*)"', text)):
         if not os.access(program, os.X_OK):
