@@ -23,6 +23,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -60,7 +61,7 @@ struct call {
 	struct kquay_conn *server; /* that is being dialled, or NULL */
 	enum { CALL_READING, CALL_WAITING, CALL_DIALLING } state;
 	uint32_t retries; /* that are left */
-	char why[80];     /* the last target could not be reached */
+	char why[128];    /* the last target could not be reached */
 	int timed;        /* wait_for() is under way */
 	int64_t until;    /* no other target after this, ms; 0: no limit */
 	char *early;      /* what the caller has sent */
@@ -381,13 +382,13 @@ again(struct call *call, int err, const char *why)
 	struct endpoint *e = call->attempt.endpoint;
 	int rc = -1;
 
-	strlcpy(call->why, why, sizeof(call->why));
+	snprintf(call->why, sizeof(call->why), "%s: %s", e->text, why);
 	call->server = NULL;
 	if (err == ESHUTDOWN)
 		drop(call); /* the loop ends, and so does the caller */
 	else if (call->retries == 0 ||
 	    (call->until != 0 && now_ms() >= call->until))
-		give_up(call, "%s: %s", e->text, why);
+		give_up(call, "%s", call->why);
 	else {
 		call->retries--;
 		rc = 0;
@@ -521,7 +522,7 @@ none_is_up(struct call *call)
 	const char *name = call->attempt.name;
 
 	if (*call->why != '\0')
-		give_up(call, "no other target is up: %s", call->why);
+		give_up(call, "%s; no other target is up", call->why);
 	else if (name != NULL)
 		give_up(call, "no target is up for %s", name);
 	else

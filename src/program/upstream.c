@@ -519,7 +519,7 @@ serve_queue(struct upstream *up)
 	TAILQ_FOREACH_SAFE(a, &up->queue, next, next) {
 		answer = choose(up, a);
 		if (answer == UPSTREAM_FULL || answer == UPSTREAM_WAIT) {
-			if (!up->by_name)
+			if (!up->by_name && a->ntried == 0)
 				break; /* nor would the others get any */
 			continue;
 		}
@@ -617,7 +617,7 @@ static int
 is_ours(int err)
 {
 	return err == EMFILE || err == ENFILE || err == ENOMEM ||
-	    err == ENOBUFS || err == EADDRNOTAVAIL || err == 0;
+	    err == ENOBUFS || err == EADDRNOTAVAIL || err == ESHUTDOWN;
 }
 
 /* It has failed.  1 if it has a mark now, and had none. */
