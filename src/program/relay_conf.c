@@ -15,6 +15,7 @@
 #include <kquay.h>
 
 #include "relay_conf.h"
+#include "sandbox.h"
 #include "sni.h"
 #include "upstream.h"
 
@@ -347,4 +348,27 @@ valid_nameservers(const char *text, char *why, size_t whysz)
 				      strerror(errno));
 	kquay_free(q);
 	return q == NULL ? -1 : 0;
+}
+
+int
+relay_conf_needs(const struct service_conf *base, struct sandbox *sandbox)
+{
+	const struct relay_conf *conf = (const struct relay_conf *)base;
+	const char *const files[] = { conf->tls_ca, conf->tls_certificate,
+		conf->tls_key };
+	const struct target *t;
+	size_t i;
+
+	for (i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+		if (*files[i] != '\0' && sandbox_file(sandbox, files[i]) == -1)
+			return -1;
+	TAILQ_FOREACH(t, &conf->to, next)
+		if (t->port == NULL && !t->srv &&
+		    sandbox_call(sandbox, t->host) == -1)
+			return -1;
+	if (*conf->tls_certificate != '\0')
+		sandbox->secrets = 1;
+	if (conf->check.interval_ms != -1 && conf->check.command.count > 0)
+		sandbox->programs = 1;
+	return 0;
 }

@@ -35,6 +35,9 @@ extern const struct setting relay_settings[];
 /* As service_conf_check(). */
 int relay_conf_check(struct service_conf *conf, char *why, size_t whysz);
 
+/* As needs of struct service_handler. */
+int relay_conf_needs(const struct service_conf *conf, struct sandbox *sandbox);
+
 /*
  * What targets with tls need, NULL if none has.  0, or -1 and why, as
  * service_conf_check().

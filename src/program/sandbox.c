@@ -21,6 +21,9 @@ static int is_too_much(const char *);
 static const char *missing(const struct words *, const struct words *);
 static int is_within(const char *, const struct words *);
 
+/* Names, services, the time zone, authorities; libraries, locales. */
+static const char *const system_folders[] = { "/etc", "/usr" };
+
 /* What sandbox_enter() has allowed; programs: everything. */
 static struct sandbox granted = { .programs = 1, .root = 1 };
 static char state[64] = "none: not asked for";
@@ -41,6 +44,15 @@ int
 sandbox_output(struct sandbox *s, const char *path)
 {
 	return add_folder_of(&s->write, path);
+}
+
+int
+sandbox_call(struct sandbox *s, const char *path)
+{
+	if (add_folder_of(&s->calls, path) == 0)
+		return 0;
+	/* Whoever is called may not have begun yet. */
+	return errno == ENOENT ? 0 : -1;
 }
 
 int
@@ -72,6 +84,8 @@ add_service(struct sandbox *s, const struct service_conf *conf)
 	if (*conf->tls.client_ca != '\0' &&
 	    sandbox_file(s, conf->tls.client_ca) == -1)
 		return -1;
+	if (conf->tls.loaded != NULL)
+		s->secrets = 1;
 	if (conf->handler->needs == NULL)
 		return 0;
 	return conf->handler->needs(conf, s);
@@ -180,6 +194,7 @@ sandbox_enter(struct sandbox *s, enum sandbox_mode mode, char *why,
     size_t whysz)
 {
 	char left_out[256];
+	size_t i;
 
 	if (mode == SANDBOX_OFF)
 		return 0;
@@ -192,6 +207,12 @@ sandbox_enter(struct sandbox *s, enum sandbox_mode mode, char *why,
 		    "inherit it");
 		return -1;
 	}
+	for (i = 0; i < sizeof(system_folders) / sizeof(system_folders[0]); i++)
+		if (add(&s->read, system_folders[i]) == -1) {
+			snprintf(why, whysz, "%s: %s", system_folders[i],
+			    strerror(errno));
+			return -1;
+		}
 	if (sandbox_confine(s, state, sizeof(state), left_out,
 		sizeof(left_out)) == -1 &&
 	    mode == SANDBOX_REQUIRE) {
@@ -217,4 +238,5 @@ sandbox_free(struct sandbox *s)
 	words_free(&s->read);
 	words_free(&s->sockets);
 	words_free(&s->write);
+	words_free(&s->calls);
 }

@@ -28,17 +28,21 @@ struct sandbox {
 	struct words read;
 	struct words sockets; /* UNIX sockets are made and removed there */
 	struct words write;   /* files are made there */
+	struct words calls;   /* UNIX sockets there are connected to */
 	int programs;         /* runs programs of others */
 	int root;             /* becomes other users for them */
+	int secrets;          /* has keys in its memory */
 };
 
 /*
- * To be able to read path, to make the UNIX socket path, to write to path, now
- * or later.  0, or -1 with errno and s as it was.
+ * To be able to read path, to make the UNIX socket path, to write to path, to
+ * connect to the UNIX socket path, now or later.  0, or -1 with errno and s as
+ * it was.
  */
 int sandbox_file(struct sandbox *s, const char *path);
 int sandbox_socket(struct sandbox *s, const char *path);
 int sandbox_output(struct sandbox *s, const char *path);
+int sandbox_call(struct sandbox *s, const char *path);
 
 /* All that these services need.  0, or -1 with errno. */
 int sandbox_services(struct sandbox *s, const struct service_conf_list *list);

@@ -1,6 +1,6 @@
 /*
  * OpenBSD: unveil(2) for what is seen of the file system, pledge(2) for what
- * is done.
+ * is done.  No program is run, so there is no upgrade in the running process.
  */
 #include <sys/types.h>
 #include <sys/resource.h>
@@ -15,9 +15,6 @@
 /* Names are looked up and TLS is spoken; certificates and logs are opened. */
 static const char promises[] =
     "stdio rpath wpath cpath fattr flock inet unix dns getpw recvfd sendfd";
-
-static const char *const common[] = { "/etc", "/usr/lib", "/usr/libexec",
-	"/usr/share", "/var/run", NULL };
 
 static int
 unveil_all(const struct words *words, const char *rights)
@@ -34,15 +31,11 @@ int
 sandbox_confine(const struct sandbox *s, char *state, size_t statesz, char *why,
     size_t whysz)
 {
-	int i;
-
-	for (i = 0; common[i] != NULL; i++)
-		if (unveil(common[i], "r") == -1 && errno != ENOENT)
-			goto fail;
 	if (unveil("/dev/null", "rw") == -1 ||
 	    unveil_all(&s->read, "r") == -1 ||
 	    unveil_all(&s->sockets, "rwc") == -1 ||
-	    unveil_all(&s->write, "rwc") == -1 || unveil(NULL, NULL) == -1)
+	    unveil_all(&s->write, "rwc") == -1 ||
+	    unveil_all(&s->calls, "rw") == -1 || unveil(NULL, NULL) == -1)
 		goto fail;
 	if (pledge(promises, NULL) == -1)
 		goto fail;

@@ -69,8 +69,6 @@ static const struct {
 	const char *path;
 	uint64_t rights;
 } common[] = {
-	{ "/etc", READ }, /* names, services, the time zone, authorities */
-	{ "/usr", READ }, /* libraries, locales */
 	{ "/lib", READ },
 	{ "/lib64", READ },
 	{ "/proc", READ }, /* libkq looks for descriptors there */
