@@ -44,6 +44,7 @@ static int lock_directory(const char *path, char *dir, size_t size);
 static int listen_unix(struct kquay *q, const struct sockaddr_un *sun,
     mode_t mode);
 static int remove_dead(const struct sockaddr_un *sun);
+static int own(struct listener *l, const char *dir, const char *path);
 static int complain(struct kquay *q, const char *what);
 
 /* See kquay_listen(). */
@@ -54,7 +55,7 @@ kquay_bind_name(struct kquay *q, const char *host, const char *port)
 	struct listener *last;
 	int n, tries = PORT_TRIES;
 
-	if (q->stopping) {
+	if (q->retired) {
 		errno = ESHUTDOWN;
 		return complain(q, port);
 	}
@@ -251,7 +252,7 @@ kquay_bind_fd(struct kquay *q, int fd)
 	int listens = 0, type = 0, on = 1, fl, fdfl;
 
 	snprintf(text, sizeof(text), "fd:%d", fd);
-	if (q->stopping) {
+	if (q->retired) {
 		errno = ESHUTDOWN;
 		return complain(q, text);
 	}
@@ -287,11 +288,10 @@ kquay_bind_unix(struct kquay *q, const char *path, mode_t mode)
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
 	char dir[PATH_MAX], text[ADDR_TEXT];
 	struct listener *l = NULL;
-	struct stat st;
 	int fd = -1, lock = -1, saved;
 
 	snprintf(text, sizeof(text), "unix:%s", path);
-	if (q->stopping) {
+	if (q->retired) {
 		errno = ESHUTDOWN;
 		goto out;
 	}
@@ -307,16 +307,8 @@ kquay_bind_unix(struct kquay *q, const char *path, mode_t mode)
 	if (fd == -1)
 		goto out;
 	l = kquay_listener_new(q, fd, text);
-	if (l == NULL || lstat(path, &st) == -1)
-		goto out;
-	l->dev = st.st_dev;
-	l->ino = st.st_ino;
-	l->pid = getpid();
-	/* The path must still lead there after a chdir(2). */
-	if (asprintf(&l->path, "%s/%s", dir,
-		strrchr(path, '/') == NULL ? path : strrchr(path, '/') + 1) ==
-	    -1)
-		l->path = NULL;
+	if (l != NULL)
+		(void)own(l, dir, path);
 out:
 	saved = errno;
 	if (l == NULL && fd != -1) {
@@ -327,6 +319,61 @@ out:
 		close(lock);
 	errno = saved;
 	return l != NULL ? 1 : complain(q, text);
+}
+
+/*
+ * The file at path, in the directory dir, is l's, made by this process.  0, or
+ * -1 with errno, and it is not.
+ */
+static int
+own(struct listener *l, const char *dir, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	struct stat st;
+
+	if (lstat(path, &st) == -1)
+		return -1;
+	if (!S_ISSOCK(st.st_mode)) {
+		errno = ENOENT;
+		return -1;
+	}
+	/* The path must still lead there after a chdir(2). */
+	if (asprintf(&l->path, "%s/%s", dir,
+		slash == NULL ? path : slash + 1) == -1) {
+		l->path = NULL;
+		errno = ENOMEM;
+		return -1;
+	}
+	l->dev = st.st_dev;
+	l->ino = st.st_ino;
+	l->pid = getpid();
+	return 0;
+}
+
+/* See kquay_claim(). */
+int
+kquay_bind_claim(struct listener *l)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNSPEC };
+	socklen_t salen = sizeof(sun) - 1; /* the path may lack its NUL */
+	char copy[sizeof(sun.sun_path) + 1], *dir;
+	int rc, saved;
+
+	if (getsockname(l->fd, (void *)&sun, &salen) == -1)
+		return -1;
+	if (sun.sun_family != AF_UNIX || sun.sun_path[0] == '\0') {
+		errno = EINVAL;
+		return -1;
+	}
+	strlcpy(copy, sun.sun_path, sizeof(copy));
+	dir = realpath(dirname(copy), NULL);
+	if (dir == NULL)
+		return -1;
+	rc = own(l, dir, sun.sun_path);
+	saved = errno;
+	free(dir);
+	errno = saved;
+	return rc;
 }
 
 /*

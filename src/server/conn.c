@@ -272,7 +272,7 @@ kquay_detach(struct kquay_conn *c)
 		return -1;
 	}
 	/* Its knotes may exist, or be in the list of changes only. */
-	kquay_loop_forget(q, c, fd);
+	kquay_loop_forget(q, (uintptr_t)c->id, fd);
 	EV_SET(&ev, fd, EVFILT_READ, EV_DELETE, 0, 0, NULL);
 	(void)kquay_loop_apply(q, &ev);
 	EV_SET(&ev, fd, EVFILT_WRITE, EV_DELETE, 0, 0, NULL);
@@ -683,7 +683,7 @@ release(struct kquay_conn *c)
 	struct kquay *q = kquay_pool_loop(c);
 
 	if ((c->flags & C_LIST(0xff)) == C_LIST(q->list))
-		kquay_loop_forget(q, c, c->fd);
+		kquay_loop_forget(q, (uintptr_t)c->id, c->fd);
 	if ((c->flags & (C_RESET | C_SOCKET)) == (C_RESET | C_SOCKET))
 		setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	/* Whoever ended it: the peer is to know that this was all. */

@@ -447,7 +447,7 @@ drop(struct dial *d, unsigned i)
 	int fd = d->attempts[i].fd;
 
 	if ((d->c->flags & C_LIST(0xff)) == C_LIST(q->list))
-		kquay_loop_forget(q, d->c, fd);
+		kquay_loop_forget(q, (uintptr_t)d->c->id, fd);
 	close(fd);
 	d->n--;
 	memmove(&d->attempts[i], &d->attempts[i + 1],

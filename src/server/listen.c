@@ -72,11 +72,20 @@ kquay_listen_fd(struct kquay *q, int fd)
 const char *
 kquay_listening(const struct kquay *q, unsigned n)
 {
-	const struct listener *l;
+	const struct listener *l = kquay_listener_at(q, n);
+
+	return l != NULL ? l->text : NULL;
+}
+
+/* The n-th listener, or NULL. */
+struct listener *
+kquay_listener_at(const struct kquay *q, unsigned n)
+{
+	struct listener *l;
 
 	STAILQ_FOREACH(l, &q->listeners, next)
 		if (n-- == 0)
-			return l->text;
+			return l;
 	return NULL;
 }
 
@@ -88,31 +97,63 @@ struct listener *
 kquay_listener_new(struct kquay *q, int fd, const char *text)
 {
 	struct listener *l;
-	struct kevent ev;
 
 	l = calloc(1, sizeof(*l));
-	if (l == NULL || (l->text = strdup(text)) == NULL)
-		goto fail;
+	if (l == NULL || (l->text = strdup(text)) == NULL ||
+	    kquay_listener_watch(q, fd) == -1) {
+		if (l != NULL)
+			free(l->text);
+		free(l);
+		return NULL;
+	}
 	l->fd = fd;
-	l->burst = 1;
+	kquay_listener_join(q, l);
+	return l;
+}
+
+/* Have q's queue tell of callers at fd.  0, or -1 with errno. */
+int
+kquay_listener_watch(struct kquay *q, int fd)
+{
+	struct kevent ev;
+
+	EV_SET(&ev, fd, EVFILT_READ,
+	    EV_ADD | (q->full || q->resting ? EV_DISABLE : 0), KNOTE_NODATA, 0,
+	    (void *)(uintptr_t)TAG_LISTEN);
+	return kquay_loop_apply(q, &ev);
+}
+
+/* l, which q's queue watches, is q's from now on. */
+void
+kquay_listener_join(struct kquay *q, struct listener *l)
+{
+	kquay_tls_free(l->tls);
 	l->layers = q->layers;
 	l->tls = kquay_tls_hold(q->tls);
-	EV_SET(&ev, fd, EVFILT_READ, EV_ADD, KNOTE_NODATA, 0,
-	    (void *)(uintptr_t)TAG_LISTEN);
-	if (kquay_loop_apply(q, &ev) == -1)
-		goto fail;
-	if (q->full || q->resting)
-		enable(q, EV_DISABLE);
+	l->burst = 1;
+	l->last = 0;
 	STAILQ_INSERT_TAIL(&q->listeners, l, next);
-	return l;
+}
 
-fail:
-	if (l != NULL) {
-		kquay_tls_free(l->tls);
-		free(l->text);
-	}
+/* And no more, though the queue may watch it still. */
+void
+kquay_listener_part(struct kquay *q, struct listener *l)
+{
+	STAILQ_REMOVE(&q->listeners, l, listener, next);
+	kquay_loop_forget(q, TAG_LISTEN, l->fd);
+	if (q->taking == l)
+		q->taking = NULL;
+}
+
+/* Close and free l, and remove its file. */
+void
+kquay_listener_free(struct listener *l)
+{
+	disown(l);
+	kquay_tls_free(l->tls);
+	free(l->path);
+	free(l->text);
 	free(l);
-	return NULL;
 }
 
 /* Undo what was added after the listener last, or all if last is NULL. */
@@ -126,12 +167,8 @@ kquay_listener_undo(struct kquay *q, struct listener *last)
 				   STAILQ_NEXT(last, next);
 		if (l == NULL)
 			return;
-		STAILQ_REMOVE(&q->listeners, l, listener, next);
-		disown(l);
-		kquay_tls_free(l->tls);
-		free(l->path);
-		free(l->text);
-		free(l);
+		kquay_listener_part(q, l);
+		kquay_listener_free(l);
 	}
 }
 
@@ -152,9 +189,12 @@ kquay_listen_event(struct kquay *q, const struct kevent *ev)
 	else if (l->burst < ACCEPTMAX)
 		l->burst *= 2;
 	l->last = q->stat.batches;
-	for (n = l->burst; n > 0 && l->fd != -1 && !q->full && !q->resting; n--)
-		if (admit(q, l) == -1)
+	/* A callback may close it, or give it away. */
+	q->taking = l;
+	for (n = l->burst; n > 0 && !q->full && !q->resting; n--)
+		if (admit(q, l) == -1 || q->taking != l || l->fd == -1)
 			break;
+	q->taking = NULL;
 }
 
 /* A slot or a descriptor may be free again, or the rest is over. */
@@ -170,9 +210,9 @@ kquay_listen_resume(struct kquay *q)
 }
 
 /*
- * The batch in which the loop was stopped is over: a close would reset those
- * who wait, so they are let in and get what there is for them, then the
- * listeners close.
+ * The batch in which the loop was stopped or retired is over: a close would
+ * reset those who wait, so they are let in and get what there is for them,
+ * then the listeners close.
  */
 void
 kquay_listen_last(struct kquay *q)
@@ -219,7 +259,7 @@ kquay_listen_fini(struct kquay *q)
 static int
 admit(struct kquay *q, struct listener *l)
 {
-	int may_wait = (q->conf.flags & KQUAY_FULLWAIT) && !q->stopping, rc;
+	int may_wait = (q->conf.flags & KQUAY_FULLWAIT) && !q->retired, rc;
 
 	if (may_wait && !kquay_pool_reserve(q)) {
 		full(q);
@@ -246,16 +286,20 @@ full(struct kquay *q)
 static int
 admit_one(struct kquay *q, struct listener *l, int may_wait)
 {
+	struct kquay_tls *tls;
 	union peer_addr peer;
 	socklen_t salen;
 	int fd;
 
 	switch (take(q, l->fd, &fd, &peer, &salen)) {
 	case ACCEPTED:
+		/* A callback may give l away, and with it what l holds. */
+		tls = kquay_tls_hold(l->tls);
 		if (!l->deals ||
-		    !kquay_team_deal(q, fd, l->layers, l->tls, &peer.sa, salen))
-			kquay_listen_begin(q, fd, l->layers, l->tls, &peer.sa,
+		    !kquay_team_deal(q, fd, l->layers, tls, &peer.sa, salen))
+			kquay_listen_begin(q, fd, l->layers, tls, &peer.sa,
 			    salen);
+		kquay_tls_free(tls);
 		return 0;
 	case GONE:
 		return 0;

@@ -94,7 +94,7 @@ kquay_free(struct kquay *q)
 		return;
 	q->running = 1;
 	kquay_post_run(q);
-	q->stopping = 1;
+	q->retired = q->stopping = 1;
 	kquay_listen_close(q);
 	kquay_output_uncork(q);
 	for (c = NULL; (c = kquay_pool_next(q, c)) != NULL;)
@@ -165,7 +165,7 @@ kquay_loop_stop(struct kquay *q)
 	struct kquay_conn *c;
 	int again = q->stopping;
 
-	q->stopping = q->last_call = 1;
+	q->retired = q->stopping = q->last_call = 1;
 	if (again)
 		kquay_listen_close(q);
 	for (c = NULL; (c = kquay_pool_next(q, c)) != NULL;) {
@@ -177,10 +177,17 @@ kquay_loop_stop(struct kquay *q)
 	}
 }
 
+void
+kquay_retire(struct kquay *q)
+{
+	if (!q->retired)
+		q->retired = q->last_call = 1;
+}
+
 int
 kquay_done(const struct kquay *q)
 {
-	return q->stopping && q->nconn == 0 && !q->last_call &&
+	return q->retired && q->nconn == 0 && !q->last_call &&
 	    (q->team == NULL || kquay_team_settled(q));
 }
 
@@ -243,17 +250,17 @@ kquay_loop_change(struct kquay *q, const struct kevent *change)
 }
 
 /*
- * Take the changes of c's descriptor fd out of the list: it is about to be
- * closed, and the number may become another file before they are applied.
+ * Take the changes of the descriptor fd with this tag out of the list: it is
+ * about to be closed, and the number may become another file before they are
+ * applied.
  */
 void
-kquay_loop_forget(struct kquay *q, const struct kquay_conn *c, int fd)
+kquay_loop_forget(struct kquay *q, uintptr_t tag, int fd)
 {
-	void *tag = (void *)(uintptr_t)c->id;
 	int from, to = 0;
 
 	for (from = 0; from < q->nchanges; from++)
-		if (q->changes[from].udata != tag ||
+		if (q->changes[from].udata != (void *)tag ||
 		    q->changes[from].ident != (uintptr_t)fd)
 			q->changes[to++] = q->changes[from];
 	q->nchanges = to;

@@ -172,10 +172,11 @@ enum tag {
 
 struct listener {
 	STAILQ_ENTRY(listener) next;
-	int fd;        /* -1 once the loop is stopping */
+	int fd;        /* -1 once the loop listens no more */
 	unsigned layers; /* C_LAYERS of its connections */
 	struct kquay_tls *tls; /* of its connections, or NULL */
 	int deals;     /* and they may be of any loop of the team */
+	int spread;    /* each loop of the team has one for this address */
 	int burst;     /* callers to take at the next event */
 	uint64_t last; /* batch of the event before */
 	char *text;    /* for kquay_listening() */
@@ -230,7 +231,8 @@ struct kquay {
 	int kq;
 	int reserve;     /* descriptor to give up for a refusal */
 	uint8_t running; /* in kquay_step() */
-	uint8_t stopping;
+	uint8_t retired;  /* no listeners any more, and then an end */
+	uint8_t stopping; /* and no connections: as fast as they can */
 	uint8_t last_call; /* callers that wait are let in before the end */
 	uint8_t full;    /* listeners are off until a slot is free */
 	uint8_t resting; /* listeners are off until rest_end, or one is */
@@ -294,6 +296,7 @@ struct kquay {
 	unsigned layers; /* C_LAYERS of the listeners to come */
 	struct kquay_tls *tls; /* and theirs, or NULL */
 	STAILQ_HEAD(, listener) listeners;
+	struct listener *taking; /* callers are being taken from this one */
 	char error[256];
 
 	/* address.c */
@@ -318,7 +321,7 @@ struct kquay {
 
 /* loop.c */
 int kquay_loop_change(struct kquay *q, const struct kevent *change);
-void kquay_loop_forget(struct kquay *q, const struct kquay_conn *c, int fd);
+void kquay_loop_forget(struct kquay *q, uintptr_t tag, int fd);
 int kquay_loop_apply(struct kquay *q, const struct kevent *change);
 int kquay_loop_flush(struct kquay *q);
 void kquay_loop_clock(struct kquay *q);
@@ -327,6 +330,7 @@ void kquay_loop_stop(struct kquay *q);
 /* team.c */
 void kquay_team_stop_from(struct kquay *q);
 void kquay_team_woken(struct kquay *q);
+void kquay_team_got(struct kquay *q, struct listener *l);
 void kquay_team_deaf(struct kquay *q);
 int kquay_team_settled(const struct kquay *q);
 int kquay_team_take(struct kquay *q, int beside);
@@ -500,6 +504,11 @@ void kquay_output_drop(struct kquay_conn *c);
 /* listen.c */
 struct listener *kquay_listener_new(struct kquay *q, int fd, const char *text);
 void kquay_listener_undo(struct kquay *q, struct listener *last);
+struct listener *kquay_listener_at(const struct kquay *q, unsigned n);
+int kquay_listener_watch(struct kquay *q, int fd);
+void kquay_listener_join(struct kquay *q, struct listener *l);
+void kquay_listener_part(struct kquay *q, struct listener *l);
+void kquay_listener_free(struct listener *l);
 void kquay_listen_refused(struct kquay *q, const struct sockaddr *sa,
     socklen_t salen, int err, const char *text);
 void kquay_listen_event(struct kquay *q, const struct kevent *ev);
@@ -515,6 +524,7 @@ void kquay_listen_fini(struct kquay *q);
 int kquay_bind_name(struct kquay *q, const char *host, const char *port);
 int kquay_bind_unix(struct kquay *q, const char *path, mode_t mode);
 int kquay_bind_fd(struct kquay *q, int fd);
+int kquay_bind_claim(struct listener *l);
 
 /* tls.c, for connections with C_TLS */
 int kquay_tls_attach(struct kquay_conn *c, struct kquay_tls *tls,

@@ -79,6 +79,7 @@ static int make_members(struct kquay_team *t, const struct kquay_ops *ops,
 static int make_peers(struct kquay_team *t);
 static int listen_on_each(struct kquay_team *t, const char *host,
     const char *port);
+static void spread(struct kquay *q, struct listener *last);
 static int dealt(struct kquay_team *t, int rc);
 static void *run_member(void *arg);
 static void give_up(struct member *m);
@@ -224,6 +225,7 @@ listen_on_each(struct kquay_team *t, const char *host, const char *port)
 			rc = kquay_listen(q, host, q == first ? port : picked);
 		if (rc == -1)
 			goto fail;
+		spread(q, last[i]);
 		if (i > 0)
 			continue;
 		n = rc;
@@ -243,6 +245,30 @@ fail:
 		kquay_listener_undo(t->members[i].q, last[i]);
 	errno = rc;
 	return -1;
+}
+
+/* The listeners of q after last have their like in the other loops. */
+static void
+spread(struct kquay *q, struct listener *last)
+{
+	struct listener *l;
+
+	l = last != NULL ? STAILQ_NEXT(last, next) :
+			   STAILQ_FIRST(&q->listeners);
+	for (; l != NULL; l = STAILQ_NEXT(l, next))
+		l->spread = 1;
+}
+
+/*
+ * A loop of a team was given l.  Of one without others for its address the
+ * first loop deals the callers.
+ */
+void
+kquay_team_got(struct kquay *q, struct listener *l)
+{
+	l->deals = q->member == 0 && !l->spread;
+	if (l->deals)
+		atomic_store(&q->team->dealing, true);
 }
 
 /* The first loop's newest listeners, n of them, deal. */
