@@ -59,6 +59,11 @@ parse_address(struct address *a)
 		return parse_unix(a, a->parts + 5);
 	if (strncmp(a->parts, "fd:", 3) == 0)
 		return parse_fd(a, a->parts + 3);
+	if (strncmp(a->parts, "systemd:", 8) == 0) {
+		a->kind = ADDRESS_SYSTEMD;
+		a->name = a->parts[8] != '\0' ? a->parts + 8 : NULL;
+		return NULL;
+	}
 	return parse_tcp(a, a->parts);
 }
 

@@ -6,6 +6,8 @@
  *	[V6]:PORT	one IPv6 address
  *	unix:PATH	a UNIX socket
  *	fd:N		a listening socket that was inherited
+ *	systemd:NAME	those that systemd has passed on under that name
+ *	systemd:	all that it has passed on
  */
 #ifndef KQUAY_ADDRESS_H
 #define KQUAY_ADDRESS_H
@@ -16,7 +18,12 @@
 #include <stddef.h>
 #include <stdio.h>
 
-enum address_kind { ADDRESS_TCP, ADDRESS_UNIX, ADDRESS_FD };
+enum address_kind {
+	ADDRESS_TCP,
+	ADDRESS_UNIX,
+	ADDRESS_FD,
+	ADDRESS_SYSTEMD
+};
 
 struct address {
 	TAILQ_ENTRY(address) next;
@@ -25,6 +32,7 @@ struct address {
 	const char *host; /* TCP; NULL: every address */
 	const char *port; /* TCP */
 	const char *path; /* UNIX */
+	const char *name; /* SYSTEMD; NULL: any */
 	char *text;       /* as it was written */
 	char *parts;      /* what host, port and path point into */
 };

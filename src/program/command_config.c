@@ -22,35 +22,34 @@ static void print_help(const char *);
 int
 command_run(int argc, char **argv)
 {
-	struct service_conf_list list = TAILQ_HEAD_INITIALIZER(list);
+	struct program_conf conf;
 	struct options options;
 	int code;
 
 	code = read_options(&options, ":hc:", argc, argv);
 	if (code != -1)
 		return code;
-	if (config_read(options.file, &list) == -1)
+	if (config_read(options.file, &conf) == -1)
 		return EX_CONFIG;
-	code = serve(&list);
-	service_conf_list_free(&list);
-	return code;
+	conf.file = options.file;
+	return serve(&conf);
 }
 
 int
 command_check(int argc, char **argv)
 {
-	struct service_conf_list list = TAILQ_HEAD_INITIALIZER(list);
+	struct program_conf conf;
 	struct options options;
 	int code;
 
 	code = read_options(&options, ":hc:v", argc, argv);
 	if (code != -1)
 		return code;
-	if (config_read(options.file, &list) == -1)
+	if (config_read(options.file, &conf) == -1)
 		return EX_CONFIG;
 	if (options.verbose)
-		config_print(&list, stdout);
-	service_conf_list_free(&list);
+		config_print(&conf, stdout);
+	program_conf_free(&conf);
 	return command_printed();
 }
 

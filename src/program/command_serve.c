@@ -18,7 +18,9 @@
 #define FIRST_LONG 256 /* getopt_long()'s value of the first setting */
 #define DEFAULT_LISTEN "localhost:8080"
 
-static int read_options(struct service_conf *, int, char **);
+static int read_options(struct program_conf *, int, char **);
+static int set(const struct setting *, struct program_conf *, const char *);
+static const struct setting *option(const struct service_handler *, size_t);
 static void fill_options(const struct service_handler *, struct option *,
     char *);
 static const struct setting *find_option(const struct service_handler *, int);
@@ -28,9 +30,9 @@ static void print_setting(const struct setting *);
 int
 command_serve(int argc, char **argv)
 {
-	struct service_conf_list list = TAILQ_HEAD_INITIALIZER(list);
 	const struct service_handler *handler;
 	struct service_conf *conf;
+	struct program_conf program;
 	char names[256];
 	int code;
 
@@ -50,52 +52,47 @@ command_serve(int argc, char **argv)
 		return EX_USAGE;
 	}
 	conf = service_conf_new(handler, handler->name);
-	if (conf == NULL)
+	if (conf == NULL || program_conf_init(&program) == -1)
 		err(1, NULL);
-	TAILQ_INSERT_TAIL(&list, conf, next);
-	code = read_options(conf, argc - 1, argv + 1);
+	TAILQ_INSERT_TAIL(&program.services, conf, next);
+	code = read_options(&program, argc - 1, argv + 1);
 	if (code == -1)
-		code = serve(&list);
-	service_conf_list_free(&list);
+		return serve(&program);
+	program_conf_free(&program);
 	return code;
 }
 
 /* Returns what to exit with, or -1 to go on. */
 static int
-read_options(struct service_conf *conf, int argc, char **argv)
+read_options(struct program_conf *program, int argc, char **argv)
 {
+	struct service_conf *conf = TAILQ_FIRST(&program->services);
+	const struct service_handler *handler = conf->handler;
 	struct option longs[MAX_OPTIONS];
-	char shorts[2 * MAX_OPTIONS];
+	char shorts[2 * MAX_OPTIONS], command[64], why[512];
 	const struct setting *s;
-	char command[64], why[512];
 	int c;
 
-	snprintf(command, sizeof(command), "serve %s", conf->handler->name);
-	fill_options(conf->handler, longs, shorts);
+	snprintf(command, sizeof(command), "serve %s", handler->name);
+	fill_options(handler, longs, shorts);
 	opterr = 0;
 	while ((c = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
 		if (c == 'h') {
-			print_help(conf->handler);
+			print_help(handler);
 			return command_printed();
 		}
 		if (c == '?' || c == ':')
 			return command_bad_option(command, c, argv);
-		s = find_option(conf->handler, c);
-		if (setting_parse(s, conf, optarg, why, sizeof(why)) == -1) {
-			complain("%s", why);
+		s = find_option(handler, c);
+		if (set(s, program, optarg) == -1)
 			return EX_USAGE;
-		}
 	}
-	if (optind < argc && conf->handler->operands == NULL)
+	if (optind < argc && handler->operands == NULL)
 		return command_bad_argument(command, argv[optind]);
 	for (; optind < argc; optind++) {
-		s = service_setting_find(conf->handler,
-		    conf->handler->operands);
-		if (setting_parse(s, conf, argv[optind], why, sizeof(why)) ==
-		    -1) {
-			complain("%s", why);
+		s = service_setting_find(handler, handler->operands);
+		if (set(s, program, argv[optind]) == -1)
 			return EX_USAGE;
-		}
 	}
 	if (TAILQ_EMPTY(&conf->listen))
 		address_list_add(&conf->listen, DEFAULT_LISTEN, why,
@@ -105,6 +102,40 @@ read_options(struct service_conf *conf, int argc, char **argv)
 		return EX_USAGE;
 	}
 	return -1;
+}
+
+/* 0, or -1 having said what is wrong. */
+static int
+set(const struct setting *s, struct program_conf *program, const char *text)
+{
+	char why[512];
+	void *conf = TAILQ_FIRST(&program->services);
+
+	if (program_setting_find(s->name) == s)
+		conf = program;
+	if (setting_parse(s, conf, text, why, sizeof(why)) == 0)
+		return 0;
+	complain("%s", why);
+	return -1;
+}
+
+/*
+ * The settings of a handler, then those of the program whose names it has not
+ * taken; counted from 0, NULL is the end.
+ */
+static const struct setting *
+option(const struct service_handler *handler, size_t i)
+{
+	const struct setting *s;
+	size_t n = 0;
+
+	for (; (s = service_setting(handler, n)) != NULL; n++)
+		if (n == i)
+			return s;
+	for (i -= n, n = 0; (s = program_setting(n)) != NULL; n++)
+		if (service_setting_find(handler, s->name) == NULL && i-- == 0)
+			return s;
+	return NULL;
 }
 
 /* The i-th setting is FIRST_LONG + i as a long option, its letter as a short.
@@ -121,7 +152,7 @@ fill_options(const struct service_handler *handler, struct option *longs,
 	/* What follows the first operand is an operand, too. */
 	shorts = stpcpy(shorts, handler->operands != NULL ? "+:h" : ":h");
 	for (i = 0;; i++) {
-		s = service_setting(handler, (size_t)i);
+		s = option(handler, (size_t)i);
 		if (s == NULL)
 			break;
 		assert(i < MAX_OPTIONS - 2);
@@ -146,9 +177,9 @@ find_option(const struct service_handler *handler, int c)
 	size_t i;
 
 	if (c >= FIRST_LONG)
-		return service_setting(handler, (size_t)(c - FIRST_LONG));
+		return option(handler, (size_t)(c - FIRST_LONG));
 	for (i = 0;; i++) {
-		s = service_setting(handler, i);
+		s = option(handler, i);
 		if (s == NULL || s->letter == c)
 			return s;
 	}
@@ -173,7 +204,7 @@ print_help(const struct service_handler *handler)
 		    handler->name,
 		    handler->operands == NULL ? "" : " [--] WORD...",
 		    handler->name, handler->help);
-		for (i = 0; (s = service_setting(handler, i)) != NULL; i++)
+		for (i = 0; (s = option(handler, i)) != NULL; i++)
 			print_setting(s);
 	}
 	puts("\nADDRESS  HOST:PORT, :PORT or *:PORT (every address), [V6]:PORT,"

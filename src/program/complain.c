@@ -11,7 +11,18 @@
 
 #include "complain.h"
 
+static _Thread_local FILE *listener;
+
 static void say(char *);
+
+FILE *
+complain_to(FILE *out)
+{
+	FILE *before = listener;
+
+	listener = out;
+	return before;
+}
 
 void
 complain(const char *format, ...)
@@ -56,6 +67,6 @@ say(char *text)
 	for (p = text; *p != '\0'; p++)
 		if (iscntrl((unsigned char)*p))
 			*p = '?';
-	fprintf(stderr, "%s\n", text);
+	fprintf(listener != NULL ? listener : stderr, "%s\n", text);
 	free(text);
 }

@@ -6,6 +6,14 @@
 #ifndef KQUAY_COMPLAIN_H
 #define KQUAY_COMPLAIN_H
 
+#include <stdio.h>
+
+/*
+ * Where this thread complains to from now on; NULL is standard error.  Returns
+ * where it did before.
+ */
+FILE *complain_to(FILE *out);
+
 /* As warnx(3): "kquay: ...". */
 void complain(const char *format, ...)
     __attribute__((__format__(__printf__, 1, 2)));

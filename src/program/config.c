@@ -28,7 +28,7 @@
 #define MAX_PLACES 16   /* a service and the sections in it */
 #define MANY_FLAGS (CFGF_MULTI | CFGF_KEYSTRVAL)
 
-/* One `name = value` of the service that is being read. */
+/* One `name = value` of what is being read. */
 struct value {
 	TAILQ_ENTRY(value) next;
 	char *name; /* of the setting: with that of its section */
@@ -36,6 +36,8 @@ struct value {
 	int line;
 	int list; /* may come more than once */
 };
+
+TAILQ_HEAD(value_list, value);
 
 struct problem {
 	int line;  /* 0: of the whole file */
@@ -51,10 +53,12 @@ struct place {
 };
 
 struct reading {
+	struct place root; /* what stands outside of all services */
 	struct place places[MAX_PLACES]; /* the service comes first */
 	size_t nplaces;
-	TAILQ_HEAD(value_list, value) values;
-	struct service_conf_list services;
+	struct value_list values; /* of the service */
+	struct value_list globals;
+	struct program_conf *conf;
 	struct problem *problems;
 	int nproblems;
 	int failed;       /* a problem that there was no memory for */
@@ -68,10 +72,11 @@ static struct reading *reading;
 static void parse(const char *, char *);
 static void fill_places(void);
 static struct place *get_place(const char *);
-static void add_setting(const struct setting *);
+static void add_setting(struct place *, const struct setting *);
 static void add_option(struct place *, const cfg_opt_t *);
 static int is_option(const cfg_opt_t *, const char *);
 static int keep_value(cfg_t *, cfg_opt_t *, const char *, void *);
+static int is_root(const cfg_t *);
 static char *long_name(const cfg_t *, const char *);
 static int end_service(cfg_t *, cfg_opt_t *);
 static void rest_of_service(void);
@@ -80,6 +85,7 @@ static const struct value *find_value(const char *);
 static const struct value *find_blamed(const char *);
 static const struct service_handler *find_handler(const struct value *);
 static int apply_values(struct service_conf *);
+static void apply_globals(void);
 static void drop_values(void);
 static void value_free(struct value *);
 static void keep_parser_error(cfg_t *, const char *, va_list);
@@ -89,15 +95,11 @@ static void add_problem(int, const char *, ...)
     __attribute__((__format__(__printf__, 2, 3)));
 static int compare_problems(const void *, const void *);
 static int tell_problems(const char *);
-static void print_settings(const struct service_conf *, const char *,
-    const char *, FILE *);
-static int is_first(const struct service_handler *, size_t);
-static int same_section(const char *, const char *);
 
 int
-config_read(const char *file, struct service_conf_list *list)
+config_read(const char *file, struct program_conf *conf)
 {
-	struct reading r = { .problems = NULL };
+	struct reading r = { .conf = conf };
 	const char *wrong;
 	char *text;
 	int line, n;
@@ -108,8 +110,13 @@ config_read(const char *file, struct service_conf_list *list)
 		    errno == EINVAL ? "holds a NUL byte" : strerror(errno));
 		return -1;
 	}
+	if (program_conf_init(conf) == -1) {
+		complain("%s: %s", file, strerror(errno));
+		free(text);
+		return -1;
+	}
 	TAILQ_INIT(&r.values);
-	TAILQ_INIT(&r.services);
+	TAILQ_INIT(&r.globals);
 	reading = &r;
 	wrong = config_text_clean(text, &line);
 	if (wrong != NULL)
@@ -117,15 +124,14 @@ config_read(const char *file, struct service_conf_list *list)
 	else
 		parse(file, text);
 	free(text);
-	if (r.nproblems == 0 && TAILQ_EMPTY(&r.services))
+	if (r.nproblems == 0 && TAILQ_EMPTY(&conf->services))
 		add_problem(0, "there is no service in it");
 	n = tell_problems(file);
 	reading = NULL;
 	if (n > 0) {
-		service_conf_list_free(&r.services);
+		program_conf_free(conf);
 		return -1;
 	}
-	TAILQ_CONCAT(list, &r.services, next);
 	return 0;
 }
 
@@ -136,10 +142,9 @@ parse(const char *file, char *text)
 	 * KEYSTRVAL keeps a name that is unknown and goes on; a service of
 	 * the same name as another would replace it.
 	 */
-	cfg_opt_t options[] = { CFG_SEC("service", reading->places[0].options,
-				    MANY_FLAGS | CFGF_TITLE |
-					CFGF_NO_TITLE_DUPES),
-		CFG_END() };
+	const cfg_opt_t service = CFG_SEC("service", reading->places[0].options,
+	    MANY_FLAGS | CFGF_TITLE | CFGF_NO_TITLE_DUPES);
+	cfg_opt_t *options = reading->root.options;
 	cfg_t *cfg, *section;
 	unsigned i;
 	FILE *in;
@@ -147,6 +152,7 @@ parse(const char *file, char *text)
 	if (*text == '\0')
 		return;
 	fill_places();
+	add_option(&reading->root, &service);
 	in = fmemopen(text, strlen(text), "r");
 	cfg = cfg_init(options, CFGF_KEYSTRVAL);
 	if (in == NULL || cfg == NULL) {
@@ -164,6 +170,10 @@ parse(const char *file, char *text)
 	find_unknown(cfg, options);
 	for (i = 0; (section = cfg_getnsec(cfg, "service", i)) != NULL; i++)
 		find_unknown_in_service(section);
+	drop_values();
+	TAILQ_CONCAT(&reading->values, &reading->globals, next);
+	check_twice();
+	apply_globals();
 done:
 	drop_values();
 	if (cfg != NULL)
@@ -182,13 +192,15 @@ fill_places(void)
 	size_t i;
 	int h;
 
+	for (i = 0; (s = program_setting(i)) != NULL; i++)
+		add_setting(&reading->root, s);
 	add_option(get_place(NULL), &handler);
 	for (h = 0; service_handlers[h] != NULL; h++)
 		for (i = 0;; i++) {
 			s = service_setting(service_handlers[h], i);
 			if (s == NULL)
 				break;
-			add_setting(s);
+			add_setting(get_place(s->section), s);
 		}
 }
 
@@ -200,7 +212,7 @@ get_place(const char *section)
 	size_t n;
 
 	for (n = 0; n < reading->nplaces; n++)
-		if (same_section(reading->places[n].section, section))
+		if (setting_same_section(reading->places[n].section, section))
 			return &reading->places[n];
 	assert(n < MAX_PLACES);
 	place = &reading->places[reading->nplaces++];
@@ -215,14 +227,13 @@ get_place(const char *section)
 }
 
 static void
-add_setting(const struct setting *s)
+add_setting(struct place *place, const struct setting *s)
 {
 	const char *name = setting_name_in_file(s);
 	const cfg_opt_t one =
 	    CFG_STR_CB(name, NULL, CFGF_NODEFAULT, keep_value);
 	const cfg_opt_t list =
 	    CFG_STR_LIST_CB(name, NULL, CFGF_NODEFAULT, keep_value);
-	struct place *place = get_place(s->section);
 
 	if (place->n == 0 || !is_option(place->options, name))
 		add_option(place, setting_is_list(s) ? &list : &one);
@@ -262,13 +273,22 @@ keep_value(cfg_t *cfg, cfg_opt_t *option, const char *text, void *result)
 		goto fail;
 	v->list = (option->flags & CFGF_LIST) != 0;
 	v->line = cfg->line;
-	TAILQ_INSERT_TAIL(&reading->values, v, next);
+	if (is_root(cfg))
+		TAILQ_INSERT_TAIL(&reading->globals, v, next);
+	else
+		TAILQ_INSERT_TAIL(&reading->values, v, next);
 	return 0;
 
 fail:
 	value_free(v);
 	add_problem(cfg->line, "%s", strerror(ENOMEM));
 	return -1;
+}
+
+static int
+is_root(const cfg_t *cfg)
+{
+	return strcmp(cfg->name, "root") == 0;
 }
 
 /* NULL: there is no memory. */
@@ -278,7 +298,7 @@ long_name(const cfg_t *cfg, const char *name)
 	char *text;
 	int n;
 
-	if (strcmp(cfg->name, "service") == 0)
+	if (is_root(cfg) || strcmp(cfg->name, "service") == 0)
 		return strdup(name);
 	n = asprintf(&text, "%s-%s", cfg->name, name);
 	return n == -1 ? NULL : text;
@@ -308,7 +328,7 @@ end_service(cfg_t *cfg, cfg_opt_t *option)
 		add_problem(cfg->line, "%s", strerror(errno));
 		goto done;
 	}
-	TAILQ_INSERT_TAIL(&reading->services, conf, next);
+	TAILQ_INSERT_TAIL(&reading->conf->services, conf, next);
 	/* With values left out, more would seem wrong than is. */
 	if (apply_values(conf) == 0 &&
 	    service_conf_check(conf, why, sizeof(why)) == -1) {
@@ -415,6 +435,21 @@ apply_values(struct service_conf *conf)
 			add_problem(v->line, "%s", why);
 	}
 	return reading->nproblems == before ? 0 : -1;
+}
+
+static void
+apply_globals(void)
+{
+	const struct setting *s;
+	const struct value *v;
+	char why[512];
+
+	TAILQ_FOREACH(v, &reading->values, next) {
+		s = program_setting_find(v->name);
+		if (setting_parse(s, reading->conf, v->text, why,
+			sizeof(why)) == -1)
+			add_problem(v->line, "%s", why);
+	}
 }
 
 static void
@@ -547,65 +582,4 @@ tell_problems(const char *file)
 		n++;
 	}
 	return n;
-}
-
-void
-config_print(const struct service_conf_list *list, FILE *out)
-{
-	const struct service_conf *conf;
-	const struct setting *s;
-	size_t i;
-
-	TAILQ_FOREACH(conf, list, next) {
-		fputs("service ", out);
-		setting_print_quoted(conf->name, out);
-		fputs(" {\n\thandler = ", out);
-		setting_print_quoted(conf->handler->name, out);
-		putc('\n', out);
-		print_settings(conf, NULL, "\t", out);
-		for (i = 0; (s = service_setting(conf->handler, i)) != NULL;
-		     i++) {
-			if (s->section == NULL || !is_first(conf->handler, i))
-				continue;
-			fprintf(out, "\t%s {\n", s->section);
-			print_settings(conf, s->section, "\t\t", out);
-			fputs("\t}\n", out);
-		}
-		fputs("}\n", out);
-	}
-}
-
-/* The settings of one section, NULL: those outside of all sections. */
-static void
-print_settings(const struct service_conf *conf, const char *section,
-    const char *indent, FILE *out)
-{
-	const struct setting *s;
-	size_t i;
-
-	for (i = 0; (s = service_setting(conf->handler, i)) != NULL; i++) {
-		if (!same_section(s->section, section))
-			continue;
-		fprintf(out, "%s%s = ", indent, setting_name_in_file(s));
-		setting_print(s, conf, out);
-		putc('\n', out);
-	}
-}
-
-/* Is the i-th setting the first of its section? */
-static int
-is_first(const struct service_handler *handler, size_t i)
-{
-	const char *section = service_setting(handler, i)->section;
-
-	while (i-- > 0)
-		if (same_section(service_setting(handler, i)->section, section))
-			return 0;
-	return 1;
-}
-
-static int
-same_section(const char *a, const char *b)
-{
-	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
 }

@@ -6,16 +6,18 @@
 
 #include <stdio.h>
 
-#include "service.h"
+#include "program.h"
 
 /*
- * Read file and append its services to list.  Returns 0; or -1 with every
- * error that was found on standard error, a line each, as "FILE:LINE: what",
- * and the list as it was.
+ * Read file into *conf.  Returns 0; or -1 having complained of every error that
+ * was found, a line each, as "FILE:LINE: what", and there is nothing in *conf.
  */
-int config_read(const char *file, struct service_conf_list *list);
+int config_read(const char *file, struct program_conf *conf);
 
-/* Write the services with every setting, as a file that reads the same. */
-void config_print(const struct service_conf_list *list, FILE *out);
+/* Write every setting, as a file that reads the same. */
+void config_print(const struct program_conf *conf, FILE *out);
+
+/* One service written out, as config_print() does it; NULL with errno. */
+char *config_text_of(const struct service_conf *conf);
 
 #endif

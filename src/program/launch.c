@@ -92,7 +92,14 @@ fill_actions(const struct launch *s, posix_spawn_file_actions_t *actions)
 {
 	const int from[] = { s->in, s->out, s->err };
 	int error = 0, to;
+	size_t i;
 
+	/* Onto itself: it is no longer closed by exec. */
+	for (i = 0; i < s->nkeep && error == 0; i++)
+		error = posix_spawn_file_actions_adddup2(actions, s->keep[i],
+		    s->keep[i]);
+	if (error != 0)
+		return error;
 	if (s->directory != NULL)
 		error =
 		    posix_spawn_file_actions_addchdir_np(actions, s->directory);

@@ -15,6 +15,8 @@ struct launch {
 	char *const *envp;
 	const char *directory; /* to work in; NULL: ours */
 	int in, out, err;      /* become 0, 1 and 2; -1: ours */
+	const int *keep;       /* descriptors that it has under their numbers */
+	size_t nkeep;          /* only where it stays who we are */
 	/* To be somebody else, as root; groups is NULL: stay who we are. */
 	uid_t uid;
 	gid_t gid;

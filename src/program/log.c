@@ -302,6 +302,14 @@ log_connection(const struct log_connection *c)
 	log_members(c->level, members, sizeof(members) / sizeof(members[0]));
 }
 
+int
+log_wants(enum log_level level)
+{
+	const struct gathered *g = gather();
+
+	return g != NULL && (int)level <= g->output->level;
+}
+
 static void
 log_members(enum log_level level, const struct member *members, size_t count)
 {

@@ -100,6 +100,9 @@ struct log_connection {
 
 void log_connection(const struct log_connection *c);
 
+/* Would a line of that level be logged? */
+int log_wants(enum log_level level);
+
 /* Lines lost since the start of the process, by all threads. */
 uint64_t log_lost(void);
 

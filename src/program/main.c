@@ -14,6 +14,7 @@
 #include "command.h"
 #include "complain.h"
 #include "service.h"
+#include "upgrade.h"
 
 struct command {
 	const char *name;
@@ -42,6 +43,7 @@ main(int argc, char **argv)
 
 	setprogname("kquay");
 	fill_standard();
+	upgrade_remember(argc, argv);
 	if (argc < 2) {
 		print_help(stderr);
 		return EX_USAGE;

@@ -1,10 +1,5 @@
 /*
- * Running services.
- *
- * Each service has a loop of its own; all of them run in one thread.  The
- * first one leads: the process waits on its queue, which also watches the
- * signals and the other loops' queues.  So a single service, the usual case,
- * costs no second wait.
+ * The process.
  *
  * Nothing is half started: every loop exists, and the signals are watched,
  * before the first socket listens; every socket listens before the first
@@ -24,106 +19,162 @@
 
 #include <kquay.h>
 
+#include "activate.h"
 #include "complain.h"
 #include "descriptors.h"
+#include "log.h"
+#include "reload.h"
 #include "serve.h"
+#include "session.h"
+#include "upgrade.h"
 
-/* Queued output at which a peer that does not read is no longer read from. */
-#define OUTHI 65536
+#define TIMER_IDLE 2 /* of the chief's; a service's is its address */
 
-static TAILQ_HEAD(service_list, service) services = TAILQ_HEAD_INITIALIZER(
-    services);
+static struct program_conf *current;
+static int stopping;
+static int leaving;         /* another has taken our place */
+static int64_t idle_since;  /* nobody has been there */
+static unsigned idle_begun; /* who had been there until then */
 
-static int services_open(const struct service_conf_list *);
-static int check_fds(const struct service_conf_list *);
-static int check_fd(const struct service_conf_list *, const struct address *);
+static int open_log(const struct program_conf *);
+static int services_open(struct program_conf *);
+static int check_fds(void);
+static int check_fd(const struct address *);
 static int socket_option(int, int);
-static struct service *service_new(const struct service_conf *);
-static int service_start(struct service *);
-static int service_listen(struct service *);
 static int watch_signals(struct kquay *);
 static void nothing(int);
-static int watch_service(struct kquay *, struct service *);
-static kquay_watch_fn on_signal;
-static kquay_watch_fn on_ready;
+static kquay_watch_fn on_stop;
+static kquay_watch_fn on_reload;
+static int watch_idle(void);
+static kquay_watch_fn on_idle;
 static void announce(void);
-static int run(void);
-static int step_others(void);
-static int others_due(void);
-static int all_done(void);
-static void services_free(void);
+static void services_free(struct service_list *);
+static void go_round(unsigned, struct errand *);
+static void been_round(struct errand *);
+static void drain(struct service *);
+static void retire(unsigned, struct errand *);
+static void retired(struct errand *);
+static void limit(struct service *, int);
+static kquay_watch_fn on_limit;
+static void ended(struct service *);
 
 int
-serve(const struct service_conf_list *list)
+serve(struct program_conf *conf)
 {
 	int code = 1;
 
-	if (descriptors_raise(list) == -1)
+	current = conf;
+	service_ended = ended;
+	if (descriptors_raise(&conf->services) == -1) {
+		program_conf_free(conf);
 		return EX_CONFIG;
-	if (services_open(list) == 0) {
+	}
+	if (upgrade_begin() == 0 && open_log(conf) == 0 &&
+	    workers_new(conf->workers) == 0 && services_open(conf) == 0) {
 		announce();
-		if (run() == 0)
+		if (workers_run() == 0)
 			code = 0;
 	}
-	services_free();
+	services_free(&services_running);
+	services_free(&services_retired);
+	workers_free();
+	log_close();
+	program_conf_free(conf);
 	return code;
 }
 
-struct service *
-service_of(const struct kquay *q)
+struct program_conf *
+serve_conf(void)
 {
-	return kquay_arg(q);
+	return current;
 }
 
-const struct service_conf *
-service_conf_of(const struct kquay *q)
+/*
+ * What the settings outside of the services say takes effect where it can; the
+ * rest is as of the start.
+ */
+void
+serve_adopt(struct program_conf *new)
 {
-	return service_of(q)->conf;
+	const struct setting *s;
+	size_t i;
+
+	for (i = 0; (s = program_setting(i)) != NULL; i++)
+		if (!s->live && !setting_same(s, current, new))
+			log_line(LEVEL_WARNING,
+			    "%s: will change at the next start", s->name);
+	program_conf_free(current);
+	*current = *new;
+	TAILQ_INIT(&current->services);
+	(void)open_log(current);
+	if (log_reopen() == -1)
+		log_line(LEVEL_ERROR, "%s: %s", current->log, strerror(errno));
+}
+
+static int
+open_log(const struct program_conf *conf)
+{
+	const struct log_conf log = { conf->log, conf->log_format,
+		conf->log_level };
+	struct sigaction ignore = { .sa_handler = SIG_IGN };
+	char why[512];
+
+	sigaction(SIGPIPE, &ignore, NULL);
+	if (log_open(&log, why, sizeof(why)) == 0)
+		return 0;
+	complain("%s", why);
+	return -1;
 }
 
 /* Returns 0; or -1 having said why, and what is open is in the list. */
 static int
-services_open(const struct service_conf_list *list)
+services_open(struct program_conf *conf)
 {
-	const struct service_conf *conf;
-	struct service *s, *lead;
+	struct service_conf *one;
+	struct service *s;
+	unsigned i;
 
-	/* An fd: that nobody gave us must not name a descriptor of our own. */
-	if (check_fds(list) == -1)
-		return -1;
-	TAILQ_FOREACH(conf, list, next) {
-		s = service_new(conf);
-		if (s == NULL || service_start(s) == -1)
+	while ((one = TAILQ_FIRST(&conf->services)) != NULL) {
+		s = service_new(one);
+		if (s == NULL)
 			return -1;
+		TAILQ_REMOVE(&conf->services, one, next);
+		service_list(s, &services_running);
 	}
-	lead = TAILQ_FIRST(&services);
-	if (watch_signals(lead->q) == -1)
+	/* An fd: that nobody gave us must not name a descriptor of our own. */
+	if (check_fds() == -1 || watch_signals(worker_chief()) == -1)
 		return -1;
-	TAILQ_FOREACH(s, &services, next)
-		if (service_listen(s) == -1 ||
-		    (s != lead && watch_service(lead->q, s) == -1))
+	if (watch_idle() == -1 || (conf->watch && reload_watch() == -1)) {
+		complain("%s", strerror(errno));
+		return -1;
+	}
+	TAILQ_FOREACH(s, &services_running, next)
+		if (service_listen(s, NULL) == -1)
 			return -1;
+	TAILQ_FOREACH(s, &services_running, next)
+		for (i = 0; i < s->nbranches; i++)
+			service_begin(s, i);
 	return 0;
 }
 
 static int
-check_fds(const struct service_conf_list *list)
+check_fds(void)
 {
-	const struct service_conf *conf;
+	const struct service *s;
 	const struct address *a;
 
-	TAILQ_FOREACH(conf, list, next)
-		TAILQ_FOREACH(a, &conf->listen, next)
-			if (a->kind == ADDRESS_FD && check_fd(list, a) == -1)
+	TAILQ_FOREACH(s, &services_running, next)
+		TAILQ_FOREACH(a, &s->conf->listen, next)
+			if (a->kind == ADDRESS_FD && check_fd(a) == -1)
 				return -1;
 	return 0;
 }
 
 /* It must be a listening stream socket, and no earlier address may name it. */
 static int
-check_fd(const struct service_conf_list *list, const struct address *mine)
+check_fd(const struct address *mine)
 {
-	const struct service_conf *conf;
+	const struct service *s;
 	const struct address *a;
 
 	if (fcntl(mine->fd, F_GETFD) == -1) {
@@ -135,8 +186,8 @@ check_fd(const struct service_conf_list *list, const struct address *mine)
 		warnx("%s: not a listening stream socket", mine->text);
 		return -1;
 	}
-	TAILQ_FOREACH(conf, list, next) {
-		TAILQ_FOREACH(a, &conf->listen, next) {
+	TAILQ_FOREACH(s, &services_running, next) {
+		TAILQ_FOREACH(a, &s->conf->listen, next) {
 			if (a == mine)
 				return 0;
 			if (a->kind == ADDRESS_FD && a->fd == mine->fd) {
@@ -160,124 +211,34 @@ socket_option(int fd, int option)
 	return value;
 }
 
-/* A loop that does not listen yet, at the end of the list; or NULL. */
-static struct service *
-service_new(const struct service_conf *conf)
-{
-	struct kquay_conf limits = {
-		.maxconn = conf->max_connections,
-		.maxperaddr = conf->max_per_source,
-		.inmax = conf->max_line,
-		.outmax = conf->max_output,
-		.idle = conf->idle_ms,
-		.life = conf->life_ms,
-		.linger = conf->linger_ms,
-		.udatasz = (uint32_t)conf->handler->udatasz,
-		.flags = KQUAY_NOSIGNAL,
-	};
-	struct service *s;
-	char *refusal = NULL;
-
-	if (conf->when_full == FULL_WAIT)
-		limits.flags |= KQUAY_FULLWAIT;
-	if (conf->max_output > 0 && conf->max_output < OUTHI) {
-		limits.outhi = conf->max_output;
-		limits.outlo = conf->max_output / 4;
-	}
-	s = calloc(1, sizeof(*s));
-	if (s == NULL)
-		goto fail;
-	if (*conf->refusal != '\0') {
-		if (asprintf(&refusal, "%s\n", conf->refusal) == -1)
-			goto fail;
-		limits.refusal = refusal;
-	}
-	if (conf->nameservers != NULL && *conf->nameservers != '\0')
-		limits.nameservers = conf->nameservers;
-	if (conf->handler->max_dial != NULL)
-		limits.maxdial = conf->handler->max_dial(conf);
-	s->conf = conf;
-	limits.arg = s;
-	s->q = kquay_new(conf->handler->ops, &limits);
-	free(refusal);
-	if (s->q == NULL)
-		goto fail;
-	TAILQ_INSERT_TAIL(&services, s, next);
-	return s;
-
-fail:
-	complain("service \"%s\": %s", conf->name, strerror(errno));
-	free(s);
-	return NULL;
-}
-
-static int
-service_start(struct service *s)
-{
-	char why[512];
-
-	if (s->conf->handler->start == NULL ||
-	    s->conf->handler->start(s, why, sizeof(why)) == 0)
-		return 0;
-	complain("service \"%s\": %s", s->conf->name, why);
-	return -1;
-}
-
-static int
-service_listen(struct service *s)
-{
-	const struct address *a;
-	int n = -1;
-
-	if (secure_listeners(s->conf, s->q) == -1) {
-		complain("service \"%s\": TLS: %s", s->conf->name,
-		    strerror(errno));
-		return -1;
-	}
-	TAILQ_FOREACH(a, &s->conf->listen, next) {
-		switch (a->kind) {
-		case ADDRESS_TCP:
-			n = kquay_listen(s->q, a->host, a->port);
-			break;
-		case ADDRESS_UNIX:
-			n = kquay_listen_unix(s->q, a->path, s->conf->mode);
-			break;
-		case ADDRESS_FD:
-			n = kquay_listen_fd(s->q, a->fd);
-			break;
-		}
-		if (n == -1) {
-			complain("%s", kquay_error(s->q));
-			return -1;
-		}
-	}
-	return 0;
-}
-
 /*
- * SIGTERM and SIGINT, unless somebody wants them ignored.  They have a handler,
- * so they are no longer the end of the process.  Ignored they would get lost
- * while a child is started, which could inherit that.
+ * SIGTERM, SIGINT and SIGHUP, unless somebody wants them ignored.  They have a
+ * handler, so they are no longer the end of the process.  Ignored they would
+ * get lost while a child is started, which could inherit that.
  */
 static int
-watch_signals(struct kquay *q)
+watch_signals(struct kquay *chief)
 {
-	static const int signals[] = { SIGTERM, SIGINT };
+	static const struct {
+		int number;
+		kquay_watch_fn *fn;
+	} signals[] = { { SIGTERM, on_stop }, { SIGINT, on_stop },
+		{ SIGHUP, on_reload } };
 	struct sigaction catch = { .sa_handler = nothing,
 		.sa_flags = SA_RESTART };
-	struct sigaction ignore = { .sa_handler = SIG_IGN }, before;
+	struct sigaction before;
 	struct kevent ev;
 	size_t i;
 
-	sigaction(SIGPIPE, &ignore, NULL);
 	for (i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
-		if (sigaction(signals[i], NULL, &before) == 0 &&
+		if (sigaction(signals[i].number, NULL, &before) == 0 &&
 		    before.sa_handler == SIG_IGN)
 			continue;
-		EV_SET(&ev, signals[i], EVFILT_SIGNAL, EV_ADD, 0, 0, NULL);
-		if (sigaction(signals[i], &catch, NULL) == -1 ||
-		    kquay_watch(q, &ev, on_signal, NULL) == -1) {
-			warn("%s", strsignal(signals[i]));
+		EV_SET(&ev, signals[i].number, EVFILT_SIGNAL, EV_ADD, 0, 0,
+		    NULL);
+		if (sigaction(signals[i].number, &catch, NULL) == -1 ||
+		    kquay_watch(chief, &ev, signals[i].fn, NULL) == -1) {
+			warn("%s", strsignal(signals[i].number));
 			return -1;
 		}
 	}
@@ -289,38 +250,56 @@ nothing(int signo)
 {
 }
 
-static int
-watch_service(struct kquay *lead, struct service *s)
-{
-	struct kevent ev;
-
-	EV_SET(&ev, kquay_fd(s->q), EVFILT_READ, EV_ADD, 0, 0, NULL);
-	if (kquay_watch(lead, &ev, on_ready, s) == -1) {
-		complain("service \"%s\": %s", s->conf->name, strerror(errno));
-		return -1;
-	}
-	return 0;
-}
-
-/* The first one drains, the second one aborts what is left. */
 static void
-on_signal(struct kquay *q, const struct kevent *ev, void *arg)
+on_stop(struct kquay *q, const struct kevent *ev, void *arg)
 {
-	struct service *s;
 	int64_t times;
 
 	/* Two that came at once are still two. */
 	for (times = 0; times < ev->data && times < 2; times++)
-		TAILQ_FOREACH(s, &services, next)
-			kquay_stop(s->q);
+		serve_stop();
 }
 
 static void
-on_ready(struct kquay *q, const struct kevent *ev, void *arg)
+on_reload(struct kquay *q, const struct kevent *ev, void *arg)
 {
-	struct service *s = arg;
+	reload(NULL, NULL);
+}
 
-	s->ready = 1;
+/* -- who is started for a caller, and ends without ------------------------- */
+
+static int
+watch_idle(void)
+{
+	struct kevent ev;
+
+	if (current->idle_ms == -1)
+		return 0;
+	idle_since = session_now_ms();
+	EV_SET(&ev, TIMER_IDLE, EVFILT_TIMER, EV_ADD, 0,
+	    current->idle_ms / 8 + 1, NULL);
+	return kquay_watch(worker_chief(), &ev, on_idle, NULL);
+}
+
+static void
+on_idle(struct kquay *q, const struct kevent *ev, void *arg)
+{
+	const struct service *s;
+	unsigned begun = 0, conns = 0, i;
+
+	TAILQ_FOREACH(s, &services_retired, next)
+		conns++;
+	TAILQ_FOREACH(s, &services_running, next) {
+		conns += service_conns(s);
+		for (i = 0; i < s->nbranches; i++)
+			begun += atomic_load(&s->branches[i].begun);
+	}
+	if (conns > 0 || begun != idle_begun) {
+		idle_begun = begun;
+		idle_since = session_now_ms();
+	} else if (stopping == 0 &&
+	    session_now_ms() - idle_since >= current->idle_ms)
+		serve_stop();
 }
 
 /* Who reads this may have gone; the services have not. */
@@ -331,9 +310,9 @@ announce(void)
 	const char *where;
 	unsigned i;
 
-	TAILQ_FOREACH(s, &services, next) {
+	TAILQ_FOREACH(s, &services_running, next) {
 		for (i = 0;; i++) {
-			where = kquay_listening(s->q, i);
+			where = kquay_listening(s->branches[0].q, i);
 			if (where == NULL)
 				break;
 			printf("listening on %s\n", where);
@@ -341,78 +320,162 @@ announce(void)
 	}
 	puts("ready");
 	fflush(stdout);
+	upgrade_ready();
+	activate_notify("READY=1");
 }
 
-static int
-run(void)
-{
-	struct service *lead = TAILQ_FIRST(&services);
-
-	while (!all_done()) {
-		if (kquay_step(lead->q, others_due()) == -1 ||
-		    step_others() == -1) {
-			warn("kevent");
-			return -1;
-		}
-	}
-	return 0;
-}
-
-static int
-step_others(void)
-{
-	struct service *s;
-
-	TAILQ_FOREACH(s, &services, next) {
-		if (s == TAILQ_FIRST(&services) ||
-		    (!s->ready && kquay_due(s->q) != 0))
-			continue;
-		s->ready = 0;
-		if (kquay_step(s->q, 0) == -1)
-			return -1;
-	}
-	return 0;
-}
-
-/* In how many ms one of the followers needs a step; -1: never. */
-static int
-others_due(void)
-{
-	struct service *s;
-	int ms, least = -1;
-
-	TAILQ_FOREACH(s, &services, next) {
-		if (s == TAILQ_FIRST(&services))
-			continue;
-		ms = kquay_due(s->q);
-		if (ms != -1 && (least == -1 || ms < least))
-			least = ms;
-	}
-	return least;
-}
-
-static int
-all_done(void)
-{
-	const struct service *s;
-
-	TAILQ_FOREACH(s, &services, next)
-		if (!kquay_done(s->q))
-			return 0;
-	return 1;
-}
-
-/* The lead goes last: it watches the others' queues. */
 static void
-services_free(void)
+services_free(struct service_list *list)
 {
 	struct service *s;
 
-	while ((s = TAILQ_LAST(&services, service_list)) != NULL) {
-		TAILQ_REMOVE(&services, s, next);
-		kquay_free(s->q);
-		if (s->conf->handler->end != NULL)
-			s->conf->handler->end(s);
-		free(s);
+	while ((s = TAILQ_FIRST(list)) != NULL) {
+		TAILQ_REMOVE(list, s, next);
+		service_free(s);
 	}
+}
+
+/* What serve_each_loop() is about. */
+struct round {
+	struct errand errand;
+	void (*fn)(struct branch *, void *);
+	void (*done)(void *);
+	void *arg;
+};
+
+int
+serve_each_loop(void (*fn)(struct branch *, void *), void (*done)(void *),
+    void *arg)
+{
+	struct round *r;
+
+	r = calloc(1, sizeof(*r));
+	if (r == NULL)
+		return -1;
+	r->fn = fn;
+	r->done = done;
+	r->arg = arg;
+	r->errand.fn = go_round;
+	r->errand.done = been_round;
+	r->errand.arg = r;
+	workers_each(&r->errand);
+	return 0;
+}
+
+static void
+go_round(unsigned worker, struct errand *e)
+{
+	struct round *r = e->arg;
+	struct branch *b = NULL;
+
+	while ((b = worker_next(worker, b)) != NULL)
+		r->fn(b, r->arg);
+}
+
+static void
+been_round(struct errand *e)
+{
+	struct round *r = e->arg;
+
+	r->done(r->arg);
+	free(r);
+}
+
+/* -- the end --------------------------------------------------------------- */
+
+int
+serve_stopping(void)
+{
+	return stopping + leaving;
+}
+
+void
+serve_stop(void)
+{
+	struct service *s;
+
+	if (stopping++ == 0)
+		activate_notify("STOPPING=1");
+	TAILQ_FOREACH(s, &services_running, next)
+		drain(s);
+	TAILQ_FOREACH(s, &services_retired, next)
+		drain(s);
+}
+
+void
+serve_bequeath(void)
+{
+	struct service *s;
+
+	leaving = 1;
+	TAILQ_FOREACH(s, &services_running, next)
+		serve_retire(s, s->conf->retire_ms);
+}
+
+static void
+drain(struct service *s)
+{
+	if (stopping == 1 && s->conf->drain_ms != 0)
+		serve_retire(s, s->conf->drain_ms);
+	else
+		while (s->stops < stopping)
+			service_stop(s);
+}
+
+void
+serve_retire(struct service *s, int ms)
+{
+	if (!s->retired) {
+		s->retired = 1;
+		s->errand.fn = retire;
+		s->errand.done = retired;
+		s->errand.arg = s;
+		workers_each(&s->errand);
+	}
+	limit(s, ms);
+}
+
+static void
+retire(unsigned worker, struct errand *e)
+{
+	struct service *s = e->arg;
+
+	if (leaving)
+		service_abandon(s, worker);
+	service_retire(s, worker);
+}
+
+static void
+retired(struct errand *e)
+{
+}
+
+/* Stop it in ms; an earlier limit holds no longer. */
+static void
+limit(struct service *s, int ms)
+{
+	struct kevent ev;
+
+	EV_SET(&ev, (uintptr_t)s, EVFILT_TIMER,
+	    ms == -1 ? EV_DELETE : EV_ADD | EV_ONESHOT, 0, ms, NULL);
+	if (kquay_watch(worker_chief(), &ev, on_limit, s) == -1 && ms != -1)
+		service_stop(s);
+}
+
+static void
+on_limit(struct kquay *q, const struct kevent *ev, void *arg)
+{
+	service_stop(arg);
+}
+
+/* The last connection of s has ended. */
+static void
+ended(struct service *s)
+{
+	limit(s, -1);
+	TAILQ_REMOVE(s->listed, s, next);
+	service_free(s);
+	if ((stopping > 0 || leaving) && TAILQ_EMPTY(&services_running) &&
+	    TAILQ_EMPTY(&services_retired))
+		workers_leave();
 }

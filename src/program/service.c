@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "running.h"
 #include "service.h"
 
 #define OFFSET(member) offsetof(struct service_conf, member)
-#define MAX_TIME 2073600000 /* ms in 24 days: an int holds no 25 */
 
 static const char *const when_full_names[] = { "refuse", "wait", NULL };
 static const char *const when_rate_names[] = { "refuse", "delay", NULL };
@@ -66,7 +66,7 @@ static const struct setting common_settings[] = {
 	    .type = SETTING_TIME,
 	    .offset = OFFSET(idle_ms),
 	    .min = 1,
-	    .max = MAX_TIME,
+	    .max = SETTING_TIME_MAX,
 	    .none = 1,
 	    .def = "none",
 	    .arg = "TIME",
@@ -75,7 +75,7 @@ static const struct setting common_settings[] = {
 	    .type = SETTING_TIME,
 	    .offset = OFFSET(life_ms),
 	    .min = 1,
-	    .max = MAX_TIME,
+	    .max = SETTING_TIME_MAX,
 	    .none = 1,
 	    .def = "none",
 	    .arg = "TIME",
@@ -84,7 +84,7 @@ static const struct setting common_settings[] = {
 	    .type = SETTING_TIME,
 	    .offset = OFFSET(linger_ms),
 	    .min = 1,
-	    .max = MAX_TIME,
+	    .max = SETTING_TIME_MAX,
 	    .none = 1,
 	    .def = "5s",
 	    .arg = "TIME",
@@ -133,6 +133,22 @@ static const struct setting common_settings[] = {
 	    .def = "refuse",
 	    .arg = "refuse|delay",
 	    .help = "what becomes of who comes too early" },
+	{ .name = "drain-timeout",
+	    .type = SETTING_TIME,
+	    .offset = OFFSET(drain_ms),
+	    .max = SETTING_TIME_MAX,
+	    .none = 1,
+	    .def = "0s",
+	    .arg = "TIME",
+	    .help = "let connections go on for so long at the end" },
+	{ .name = "retire-timeout",
+	    .type = SETTING_TIME,
+	    .offset = OFFSET(retire_ms),
+	    .max = SETTING_TIME_MAX,
+	    .none = 1,
+	    .def = "none",
+	    .arg = "TIME",
+	    .help = "and so long after a reload or upgrade" },
 	{ .name = "mode",
 	    .letter = 'm',
 	    .type = SETTING_MODE,
@@ -344,4 +360,18 @@ service_conf_list_free(struct service_conf_list *list)
 		TAILQ_REMOVE(list, conf, next);
 		service_conf_free(conf);
 	}
+}
+
+struct service *
+service_of(const struct kquay *q)
+{
+	const struct branch *b = kquay_arg(q);
+
+	return b->service;
+}
+
+const struct service_conf *
+service_conf_of(const struct kquay *q)
+{
+	return service_of(q)->conf;
 }

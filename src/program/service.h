@@ -49,6 +49,8 @@ struct service_conf {
 	char *nameservers;   /* NULL or "": the library's */
 	int when_full;       /* enum when_full */
 	int idle_ms, life_ms, linger_ms;
+	int drain_ms;  /* how long connections may go on at the end */
+	int retire_ms; /* and those of an older configuration */
 	char *refusal;
 	struct access access;
 	struct rate_limit rate;
@@ -67,7 +69,7 @@ struct service_handler {
 	const struct setting *settings; /* its own, before the common ones */
 	const char *operands; /* the setting of the words after the options */
 	size_t confsz;        /* of its configuration structure */
-	size_t udatasz;       /* of kquay_udata() */
+	size_t udatasz;       /* of session_data() */
 	/*
 	 * What single settings cannot show, and members that follow from them.
 	 * 0, or -1 and why, as service_conf_check().  May be NULL.
@@ -79,24 +81,16 @@ struct service_handler {
 	 * NULL.
 	 */
 	int (*needs)(const struct service_conf *conf, struct sandbox *sandbox);
-	/*
-	 * What its connections share: begins before the first of them, and
-	 * ends when the loops have been freed.  start returns 0, or -1 and
-	 * why.  Both may be NULL.
-	 */
-	int (*start)(struct service *service, char *why, size_t whysz);
-	void (*end)(struct service *service);
+	int single; /* it runs in one worker, whatever their number */
 	/* How many connections it dials at once.  NULL: none. */
 	uint32_t (*max_dial)(const struct service_conf *conf);
-};
-
-/* A service that runs. */
-struct service {
-	TAILQ_ENTRY(service) next;
-	const struct service_conf *conf;
-	struct kquay *q; /* its loop */
-	void *state;     /* of its handler, by start */
-	int ready;       /* the loop's queue has events */
+	/*
+	 * What its connections share: begins when a service has its loops, and
+	 * none of them runs; ends when they have been freed.  s->state is the
+	 * handler's own.  start returns 0, or -1 and why.  Both may be NULL.
+	 */
+	int (*start)(struct service *s, char *why, size_t whysz);
+	void (*end)(struct service *s);
 };
 
 /* All handlers, ended by NULL. */

@@ -28,8 +28,10 @@
 
 #include "rate.h"
 #include "room.h"
+#include "running.h"
 #include "service.h"
 #include "utf8.h"
+#include "session.h"
 
 enum {
 	LABEL_MAX = 128,             /* who somebody is */
@@ -95,7 +97,7 @@ static int
 chat_open(struct kquay_conn *c)
 {
 	struct chat *chat = chat_of(c);
-	struct chatter *me = kquay_udata(c);
+	struct chatter *me = session_data(c);
 
 	me->c = c;
 	me->credit = full_credit(&chat->conf->max_rate);
@@ -113,7 +115,7 @@ static void
 chat_line(struct kquay_conn *c, char *text, size_t len)
 {
 	struct chat *chat = chat_of(c);
-	struct chatter *me = kquay_udata(c);
+	struct chatter *me = session_data(c);
 
 	tame(text, len);
 	if (text[0] != '/')
@@ -129,7 +131,7 @@ static void
 chat_close(struct kquay_conn *c, enum kquay_why why)
 {
 	struct chat *chat = chat_of(c);
-	struct chatter *me = kquay_udata(c);
+	struct chatter *me = session_data(c);
 	char name[LABEL_MAX];
 	struct kevent ev;
 
@@ -587,5 +589,6 @@ const struct service_handler service_chat = {
 	.start = chat_start,
 	.end = chat_end,
 	.udatasz = sizeof(struct chatter),
+	.single = 1,
 	.confsz = sizeof(struct chat_conf),
 };

@@ -36,6 +36,7 @@
 #include "launch.h"
 #include "sandbox.h"
 #include "service.h"
+#include "session.h"
 #include "words.h"
 
 enum error_output { ERRORS_INHERIT, ERRORS_SOCKET, ERRORS_DISCARD };
@@ -73,7 +74,7 @@ static void tell(const struct kquay *, const struct child *);
 static int
 exec_open(struct kquay_conn *c)
 {
-	struct child **slot = kquay_udata(c), *child;
+	struct child **slot = session_data(c), *child;
 	struct kevent ev;
 	int error;
 
@@ -152,7 +153,7 @@ start(struct kquay_conn *c, struct child *child)
 static void
 exec_close(struct kquay_conn *c, enum kquay_why why)
 {
-	struct child **slot = kquay_udata(c), *child = *slot;
+	struct child **slot = session_data(c), *child = *slot;
 	const struct service_conf *conf = service_conf_of(kquay_of(c));
 	struct kevent ev;
 
@@ -187,7 +188,7 @@ on_end(struct kquay *q, const struct kevent *ev, void *arg)
 
 	tell(q, child);
 	if (c != NULL) {
-		*(struct child **)kquay_udata(c) = NULL;
+		*(struct child **)session_data(c) = NULL;
 		kquay_close(c);
 	} else {
 		EV_SET(&overdue, child->pid, EVFILT_TIMER, EV_DELETE, 0, 0,

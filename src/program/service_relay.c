@@ -34,6 +34,8 @@
 #include "check.h"
 #include "complain.h"
 #include "relay_conf.h"
+#include "running.h"
+#include "session.h"
 #include "sni.h"
 #include "upstream.h"
 
@@ -115,7 +117,7 @@ static const struct kquay_ops joined_ops = {
 static inline struct way *
 way_of(struct kquay_conn *c)
 {
-	return kquay_udata(c);
+	return session_data(c);
 }
 
 static inline const struct relay_conf *
@@ -610,13 +612,15 @@ relay_start(struct service *s, char *why, size_t whysz)
 	s->state = relay;
 	if (relay_tls(conf, &relay->tls, why, whysz) == -1)
 		return -1;
-	relay->upstream = upstream_new(&limits, s->q);
+	relay->upstream = upstream_new(&limits, service_loop(s, 0));
 	if (relay->upstream == NULL)
 		goto fail;
 	if (conf->check.interval_ms == -1)
 		return 0;
 	relay->checks = check_start(&conf->check, s->conf->name,
 	    relay->upstream, s->q, describe, s);
+	relay->checks = check_start(&conf->check, relay->upstream,
+	    service_loop(s, 0), describe, s);
 	if (relay->checks != NULL)
 		return 0;
 fail:

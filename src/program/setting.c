@@ -74,6 +74,12 @@ static const struct {
 };
 
 int
+setting_same_section(const char *a, const char *b)
+{
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+int
 setting_is_list(const struct setting *setting)
 {
 	return setting->type == SETTING_LISTEN ||
@@ -419,6 +425,29 @@ setting_print_quoted(const char *text, FILE *out)
 		}
 	}
 	putc('"', out);
+}
+
+int
+setting_same(const struct setting *setting, const void *a, const void *b)
+{
+	const void *conf[] = { a, b };
+	char *text[] = { NULL, NULL };
+	size_t len;
+	FILE *out;
+	int i, same;
+
+	for (i = 0; i < 2; i++) {
+		out = open_memstream(&text[i], &len);
+		if (out == NULL)
+			continue;
+		setting_print(setting, conf[i], out);
+		fclose(out);
+	}
+	same =
+	    text[0] != NULL && text[1] != NULL && strcmp(text[0], text[1]) == 0;
+	free(text[0]);
+	free(text[1]);
+	return same;
 }
 
 void

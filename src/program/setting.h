@@ -19,6 +19,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#define SETTING_TIME_MAX 2073600000 /* ms in 24 days: an int holds no 25 */
+
 /* The type of a setting, and of the member it fills. */
 enum setting_type {
 	SETTING_COUNT,  /* uint32_t; none: 0 */
@@ -57,6 +59,7 @@ struct setting {
 	 * it.  NULL: every text is.
 	 */
 	int (*valid)(const char *text, char *why, size_t whysz);
+	int live; /* of the program's: a reload can change it */
 	const char *def;  /* as one would write it; NULL: must be given */
 	const char *arg;  /* the value's name in --help */
 	const char *help; /* one line, no full stop */
@@ -67,6 +70,9 @@ int setting_is_list(const struct setting *setting);
 
 /* Its name in the file, within its section if it has one. */
 const char *setting_name_in_file(const struct setting *setting);
+
+/* Are two sections the same?  NULL is none. */
+int setting_same_section(const char *a, const char *b);
 
 /*
  * Store text, the value of a setting, in conf.  Returns 0; or -1 with the
@@ -84,6 +90,9 @@ void setting_print(const struct setting *setting, const void *conf, FILE *out);
 
 /* Write text as a quoted string of the configuration file. */
 void setting_print_quoted(const char *text, FILE *out);
+
+/* Is it the same in both? */
+int setting_same(const struct setting *setting, const void *a, const void *b);
 
 /* Free what setting_parse() has stored in conf. */
 void setting_free(const struct setting *setting, void *conf);

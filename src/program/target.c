@@ -243,6 +243,8 @@ check_address(const struct address *a)
 		break;
 	case ADDRESS_FD:
 		return "nobody can connect to a descriptor";
+	case ADDRESS_SYSTEMD:
+		return "nobody can connect to what systemd passes on";
 	case ADDRESS_UNIX:
 		break;
 	}

@@ -189,7 +189,11 @@ class Kquay:
         for c in self.clients:
             c.close()
         self.signal()
-        assert self.wait() == (0, "")
+        status, errors = self.wait()
+        assert status == 0
+        # Who is turned away is told of; nothing else is here.
+        assert [line for line in errors.splitlines()
+                if 'msg="refused ' not in line] == []
 
     def rss(self):
         """Resident memory in bytes."""

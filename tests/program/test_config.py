@@ -49,21 +49,28 @@ def test_printed_reads_the_same(path, tmp_path):
 def test_config_and_command_line_agree(tmp_path):
     """A setting says the same in the file and as an option."""
     out = once("serve", "chat", "--help").stdout
-    for name in re.findall(r"--([\w-]+) \w", out):
+    (tmp_path / "a.conf").write_text('service a { handler = chat listen = ":1" }')
+    outside = re.findall(r"^([\w-]+) =", check(tmp_path / "a.conf", "-v").stdout, re.M)
+    assert "workers" in outside
+    for name in re.findall(r"--([\w-]+) [\w\"]", out):
         section, in_file = re.fullmatch(r"(?:(tls)-)?(.*)", name).groups()
         setting = f'{in_file} = "\\001"'
+        if section:
+            setting = f"{section} {{ {setting} }}"
+        inside = setting if name not in outside else ""
         (tmp_path / "a.conf").write_text(textwrap.dedent(f"""\
             service "chat" {{
                 handler = chat
                 listen = "localhost:1"
-                {section + " { " + setting + " }" if section else setting}
+                {inside}
             }}
+            {setting if name in outside else ""}
             """))
         from_file = check(tmp_path / "a.conf").stderr.replace(
             'service "chat": ', "")
         from_option = once("serve", "chat", f"--{name}", "\001").stderr \
             if name not in ("welcome", "refusal") else ""
-        assert from_file.replace("a.conf:4: ", "") == \
+        assert re.sub(r"^a.conf:\d: ", "", from_file) == \
             from_option.replace("kquay: ", ""), name
 
 

@@ -79,8 +79,19 @@ def test_commands():
     assert [c for c in described if c in commands()] == shown == commands()
 
 
-def test_settings_of_every_service():
-    assert set(entries(OF_ALL)) == common() | {"handler"}
+def outside(tmp_path):
+    """The settings of the program itself."""
+    (tmp_path / "a.conf").write_text('service a { handler = echo listen = ":1" }')
+    printed = once("check", "-v", "-c", "a.conf", cwd=tmp_path).stdout
+    return set(re.findall(r"^([\w-]+) = ", printed, re.M))
+
+
+def test_settings_of_every_service(tmp_path):
+    assert set(entries(OF_ALL)) == common() - outside(tmp_path) | {"handler"}
+
+
+def test_settings_of_the_program(tmp_path):
+    assert set(entries(SECTIONS["THE PROGRAM"])) == outside(tmp_path)
 
 
 @pytest.mark.parametrize("handler", HANDLERS)
@@ -91,7 +102,8 @@ def test_settings_of_handlers(handler):
 
 @pytest.mark.parametrize("handler", HANDLERS)
 def test_defaults(handler):
-    bodies = entries(OF_ALL) | entries(OF_HANDLERS[handler])
+    bodies = entries(SECTIONS["THE PROGRAM"]) | entries(OF_ALL) | \
+        entries(OF_HANDLERS[handler])
     for _, name, default in options(handler):
         body = plain(bodies[name])
         if default not in ("", '""'):

@@ -1,0 +1,176 @@
+/*
+ * The table of the program's own settings.
+ */
+#include <sys/types.h>
+
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "address.h"
+#include "log.h"
+#include "program.h"
+#include "worker.h"
+
+#define OFFSET(member) offsetof(struct program_conf, member)
+
+static int valid_path(const char *, char *, size_t);
+static int valid_status(const char *, char *, size_t);
+
+static const struct setting settings[] = { { .name = "workers",
+					       .type = SETTING_COUNT,
+					       .offset = OFFSET(workers),
+					       .min = 1,
+					       .max = WORKERS_MAX,
+					       .def = "1",
+					       .arg = "N",
+					       .help = "threads that serve" },
+	{ .name = "control",
+	    .type = SETTING_TEXT,
+	    .offset = OFFSET(control),
+	    .max = 107,
+	    .valid = valid_path,
+	    .def = "",
+	    .arg = "PATH",
+	    .help = "UNIX socket for kquay status and the like; \"\": none" },
+	{ .name = "control-mode",
+	    .type = SETTING_MODE,
+	    .offset = OFFSET(control_mode),
+	    .max = 0777,
+	    .def = "0600",
+	    .arg = "MODE",
+	    .help = "its permissions" },
+	{ .name = "status",
+	    .type = SETTING_TEXT,
+	    .offset = OFFSET(status),
+	    .max = 256,
+	    .valid = valid_status,
+	    .def = "",
+	    .arg = "HOST:PORT",
+	    .help = "status page, /metrics and /status.json; \"\": none" },
+	{ .name = "status-public",
+	    .type = SETTING_SWITCH,
+	    .offset = OFFSET(status_public),
+	    .def = "off",
+	    .arg = "on|off",
+	    .help = "it may be on another address than the loopback" },
+	{ .name = "log",
+	    .live = 1,
+	    .type = SETTING_TEXT,
+	    .offset = OFFSET(log),
+	    .max = PATH_MAX,
+	    .valid = log_target_valid,
+	    .def = "stderr",
+	    .arg = LOG_TARGET_ARG,
+	    .help = "where the log goes" },
+	{ .name = "log-format",
+	    .live = 1,
+	    .type = SETTING_CHOICE,
+	    .offset = OFFSET(log_format),
+	    .max = LOG_JSON,
+	    .choices = log_format_names,
+	    .def = "text",
+	    .arg = "text|json",
+	    .help = "what a line looks like" },
+	{ .name = "log-level",
+	    .live = 1,
+	    .type = SETTING_CHOICE,
+	    .offset = OFFSET(log_level),
+	    .max = LEVEL_DEBUG,
+	    .choices = log_level_names,
+	    .def = "notice",
+	    .arg = "error|warning|notice|info|debug",
+	    .help = "the least that is told; info: every connection" },
+	{ .name = "reload-on-change",
+	    .type = SETTING_SWITCH,
+	    .offset = OFFSET(watch),
+	    .def = "off",
+	    .arg = "on|off",
+	    .help = "reload when the file has changed" },
+	{ .name = "exit-when-idle",
+	    .live = 1,
+	    .type = SETTING_TIME,
+	    .offset = OFFSET(idle_ms),
+	    .min = 1,
+	    .max = SETTING_TIME_MAX,
+	    .none = 1,
+	    .def = "none",
+	    .arg = "TIME",
+	    .help = "end after so long without a connection" },
+	{ .name = NULL } };
+
+static int
+valid_path(const char *text, char *why, size_t whysz)
+{
+	for (; *text != '\0'; text++) {
+		if (iscntrl((unsigned char)*text)) {
+			snprintf(why, whysz, "not a path");
+			return -1;
+		}
+	}
+	return 0;
+}
+
+static int
+valid_status(const char *text, char *why, size_t whysz)
+{
+	struct address_list list = TAILQ_HEAD_INITIALIZER(list);
+	int rc;
+
+	if (*text == '\0')
+		return 0;
+	rc = address_list_add(&list, text, why, whysz);
+	if (rc == 0 && TAILQ_FIRST(&list)->kind != ADDRESS_TCP) {
+		snprintf(why, whysz, "not HOST:PORT");
+		rc = -1;
+	}
+	address_list_free(&list);
+	return rc;
+}
+
+int
+program_conf_init(struct program_conf *conf)
+{
+	const struct setting *s;
+	char why[256];
+
+	memset(conf, 0, sizeof(*conf));
+	TAILQ_INIT(&conf->services);
+	for (s = settings; s->name != NULL; s++) {
+		if (setting_parse(s, conf, s->def, why, sizeof(why)) == -1) {
+			program_conf_free(conf);
+			errno = ENOMEM;
+			return -1;
+		}
+	}
+	return 0;
+}
+
+void
+program_conf_free(struct program_conf *conf)
+{
+	const struct setting *s;
+
+	for (s = settings; s->name != NULL; s++)
+		setting_free(s, conf);
+	service_conf_list_free(&conf->services);
+}
+
+const struct setting *
+program_setting(size_t i)
+{
+	return settings[i].name != NULL ? &settings[i] : NULL;
+}
+
+const struct setting *
+program_setting_find(const char *name)
+{
+	const struct setting *s;
+
+	for (s = settings; s->name != NULL; s++)
+		if (strcmp(s->name, name) == 0)
+			return s;
+	return NULL;
+}

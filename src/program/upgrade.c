@@ -1,0 +1,353 @@
+/*
+ * Upgrading.
+ *
+ * What is passed on is in the environment:
+ *
+ *	KQUAY_UPGRADE=PIPE
+ *	KQUAY_SOCKETS=FD:WORKER:ADDRESS NEWLINE ...
+ */
+#include <sys/types.h>
+#include <sys/event.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <kquay.h>
+
+#include "activate.h"
+#include "complain.h"
+#include "interim.h"
+#include "launch.h"
+#include "log.h"
+#include "serve.h"
+#include "upgrade.h"
+
+#define PIPE "KQUAY_UPGRADE"
+#define SOCKETS "KQUAY_SOCKETS"
+
+/* A socket that the earlier one has left us. */
+struct legacy {
+	int fd; /* -1: taken */
+	unsigned worker;
+	char *address;
+};
+
+static char program[PATH_MAX];
+static char **arguments;
+
+static struct legacy *legacies;
+static size_t nlegacies;
+static int ready_pipe = -1;
+
+/* The one that is to take our place. */
+static struct {
+	pid_t pid; /* 0: there is none */
+	int pipe;
+	reload_told_fn *told;
+	void *arg;
+} heir;
+
+/* What it is to inherit. */
+struct will {
+	FILE *text;
+	int *fds;
+	size_t nfds;
+};
+
+static int start(char *, size_t);
+static int write_will(struct will *);
+static int leave_socket(struct will *, int, unsigned, const char *);
+static char **make_environment(const char *, int);
+static kquay_watch_fn on_word;
+static void forget(void);
+static void tell(int, const char *);
+static int add_legacy(char *);
+
+void
+upgrade_remember(int argc, char **argv)
+{
+	ssize_t n;
+
+	arguments = argv;
+	n = readlink("/proc/self/exe", program, sizeof(program) - 1);
+	if (n == -1)
+		(void)launch_find(argv[0], program);
+	else
+		program[n] = '\0';
+}
+
+/* -- the earlier one ------------------------------------------------------- */
+
+void
+upgrade(reload_told_fn *told, void *arg)
+{
+	char why[PATH_MAX + 256];
+
+	if (heir.pid != 0 || serve_stopping()) {
+		if (told != NULL)
+			told(0, "not upgraded: it is about to end", arg);
+		return;
+	}
+	heir.told = told;
+	heir.arg = arg;
+	if (start(why, sizeof(why)) == -1)
+		tell(0, why);
+}
+
+static int
+start(char *why, size_t whysz)
+{
+	struct will w = { .fds = NULL };
+	struct launch l = { .path = program,
+		.argv = arguments,
+		.in = -1,
+		.out = -1,
+		.err = -1 };
+	struct kevent ev;
+	char *text = NULL, **envp;
+	int fd[2] = { -1, -1 }, error = ENOMEM;
+	size_t len;
+
+	w.text = open_memstream(&text, &len);
+	if (w.text == NULL || write_will(&w) == -1 || fclose(w.text) == EOF)
+		goto done;
+	if (pipe2(fd, O_CLOEXEC | O_NONBLOCK) == -1 ||
+	    leave_socket(&w, fd[1], 0, NULL) == -1) {
+		error = errno;
+		goto done;
+	}
+	l.keep = w.fds;
+	l.nkeep = w.nfds;
+	envp = make_environment(text, fd[1]);
+	if (envp == NULL)
+		goto done;
+	l.envp = envp;
+	heir.pipe = fd[0];
+	EV_SET(&ev, fd[0], EVFILT_READ, EV_ADD, 0, 0, NULL);
+	if (kquay_watch(worker_chief(), &ev, on_word, NULL) == -1)
+		error = errno;
+	else
+		error = launch(&l, &heir.pid);
+	if (error != 0) {
+		heir.pid = 0;
+		close(fd[0]);
+	}
+	free(envp[0]);
+	free(envp[1]);
+	free(envp);
+done:
+	if (fd[1] != -1)
+		close(fd[1]);
+	free(w.fds);
+	free(text);
+	if (error == 0)
+		return 0;
+	snprintf(why, whysz, "not upgraded: %s: %s", program, strerror(error));
+	return -1;
+}
+
+static int
+write_will(struct will *w)
+{
+	const struct service *s;
+	const struct branch *b;
+	unsigned i, k, n, left;
+
+	TAILQ_FOREACH(s, &services_running, next) {
+		for (i = 0; i < s->nbranches; i++) {
+			b = &s->branches[i];
+			for (k = n = 0; k < b->nberths; k++)
+				for (left = b->berths[k].listeners; left > 0;
+				     left--, n++)
+					if (leave_socket(w,
+						kquay_listener(b->q, n), i,
+						b->berths[k].address) == -1)
+						return -1;
+		}
+	}
+	return 0;
+}
+
+/* address is NULL: it is no socket, and is only kept. */
+static int
+leave_socket(struct will *w, int fd, unsigned worker, const char *address)
+{
+	int *grown;
+
+	grown = reallocarray(w->fds, w->nfds + 1, sizeof(*grown));
+	if (grown == NULL)
+		return -1;
+	w->fds = grown;
+	w->fds[w->nfds++] = fd;
+	if (address != NULL)
+		fprintf(w->text, "%d:%u:%s\n", fd, worker, address);
+	return 0;
+}
+
+/* Ours, but for two variables, which come first. */
+static char **
+make_environment(const char *sockets, int fd)
+{
+	extern char **environ;
+	size_t n = 0, i;
+	char **list;
+
+	while (environ[n] != NULL)
+		n++;
+	list = calloc(n + 3, sizeof(*list));
+	if (list == NULL)
+		return NULL;
+	if (asprintf(&list[0], PIPE "=%d", fd) == -1 ||
+	    asprintf(&list[1], SOCKETS "=%s", sockets) == -1) {
+		free(list[0]);
+		free(list);
+		return NULL;
+	}
+	for (i = 0; i < n; i++)
+		list[i + 2] = environ[i];
+	return list;
+}
+
+/* It is ready, or has ended without a word. */
+static void
+on_word(struct kquay *q, const struct kevent *ev, void *arg)
+{
+	char word, text[64];
+
+	if (read(heir.pipe, &word, 1) == 1) {
+		snprintf(text, sizeof(text), "MAINPID=%jd", (intmax_t)heir.pid);
+		activate_notify(text);
+		snprintf(text, sizeof(text), "upgraded: process %jd serves now",
+		    (intmax_t)heir.pid);
+		serve_bequeath();
+		tell(1, text);
+		return;
+	}
+	while (waitpid(heir.pid, NULL, 0) == -1 && errno == EINTR)
+		;
+	forget();
+	tell(0,
+	    "not upgraded: the new program has ended at once, and has "
+	    "said why");
+}
+
+static void
+forget(void)
+{
+	struct kevent ev;
+
+	EV_SET(&ev, heir.pipe, EVFILT_READ, EV_DELETE, 0, 0, NULL);
+	(void)kquay_watch(worker_chief(), &ev, NULL, NULL);
+	close(heir.pipe);
+	heir.pid = 0;
+}
+
+static void
+tell(int ok, const char *text)
+{
+	log_line(ok ? LEVEL_NOTICE : LEVEL_ERROR, "%s", text);
+	if (heir.told != NULL)
+		heir.told(ok, text, heir.arg);
+	heir.told = NULL;
+}
+
+/* -- the newer one --------------------------------------------------------- */
+
+int
+upgrade_begin(void)
+{
+	char *text, *line, *rest;
+	const char *number, *wrong = NULL;
+	int rc = 0;
+
+	number = getenv(PIPE);
+	if (number == NULL || getenv(SOCKETS) == NULL)
+		return 0;
+	ready_pipe = (int)strtonum(number, 0, INT_MAX, &wrong);
+	text = rest = strdup(getenv(SOCKETS));
+	if (wrong != NULL || fcntl(ready_pipe, F_SETFD, FD_CLOEXEC) == -1) {
+		complain(PIPE "=%s: no descriptor", number);
+		ready_pipe = -1;
+		rc = -1;
+	}
+	while (rc == 0 && (line = strsep(&rest, "\n")) != NULL)
+		if (*line != '\0')
+			rc = add_legacy(line);
+	free(text);
+	unsetenv(PIPE);
+	unsetenv(SOCKETS);
+	return rc;
+}
+
+static int
+add_legacy(char *line)
+{
+	struct legacy *grown, *l;
+	char *fd, *worker, *address = line;
+	const char *wrong = NULL, *also = NULL;
+
+	fd = strsep(&address, ":");
+	worker = strsep(&address, ":");
+	grown = reallocarray(legacies, nlegacies + 1, sizeof(*grown));
+	if (grown == NULL || address == NULL)
+		goto fail;
+	legacies = grown;
+	l = &legacies[nlegacies];
+	l->fd = (int)strtonum(fd, 0, INT_MAX, &wrong);
+	l->worker = (unsigned)strtonum(worker, 0, INT_MAX, &also);
+	l->address = strdup(address);
+	if (wrong != NULL || also != NULL || l->address == NULL ||
+	    fcntl(l->fd, F_SETFD, FD_CLOEXEC) == -1)
+		goto fail;
+	nlegacies++;
+	return 0;
+
+fail:
+	complain(SOCKETS ": %s: no socket", line);
+	return -1;
+}
+
+int
+upgrade_inherit(const char *address, unsigned *worker)
+{
+	struct legacy *l;
+	int fd;
+
+	for (l = legacies; l < legacies + nlegacies; l++) {
+		if (l->fd == -1 || strcmp(l->address, address) != 0)
+			continue;
+		fd = l->fd;
+		l->fd = -1;
+		*worker = l->worker;
+		return fd;
+	}
+	return -1;
+}
+
+void
+upgrade_ready(void)
+{
+	size_t i;
+
+	for (i = 0; i < nlegacies; i++) {
+		if (legacies[i].fd != -1)
+			close(legacies[i].fd);
+		free(legacies[i].address);
+	}
+	free(legacies);
+	legacies = NULL;
+	nlegacies = 0;
+	if (ready_pipe == -1)
+		return;
+	(void)!write(ready_pipe, "!", 1);
+	close(ready_pipe);
+	ready_pipe = -1;
+}

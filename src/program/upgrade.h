@@ -1,0 +1,34 @@
+/*
+ * Upgrading: another kquay, of a newer version perhaps, takes our place.
+ *
+ * It is started as we were, inherits every listening socket, and says by a
+ * pipe when it is ready.  Then we have no callers any more and end with our
+ * last connection.  Until it says so nothing changes, so if it ends before,
+ * all is as it was.  A caller finds one of the two at any moment.
+ */
+#ifndef KQUAY_UPGRADE_H
+#define KQUAY_UPGRADE_H
+
+#include "reload.h"
+
+/* Which program we are, and how it was called; at the very start. */
+void upgrade_remember(int argc, char **argv);
+
+/* Do it, and have told called when it is decided; from the main thread. */
+void upgrade(reload_told_fn *told, void *arg);
+
+/* -- the newer one --------------------------------------------------------- */
+
+/* See what we have inherited.  0, or -1 having said what is wrong. */
+int upgrade_begin(void);
+
+/*
+ * A listening socket for that address, and the worker that had it; it is the
+ * caller's now.  -1: there is none left.
+ */
+int upgrade_inherit(const char *address, unsigned *worker);
+
+/* All that we inherit is taken: the rest is closed, and the earlier told. */
+void upgrade_ready(void);
+
+#endif
