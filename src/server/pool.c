@@ -272,6 +272,12 @@ kquay_of(const struct kquay_conn *c)
 	return kquay_pool_loop(c);
 }
 
+int
+kquay_dialled(const struct kquay_conn *c)
+{
+	return (c->flags & C_CLIENT) != 0;
+}
+
 uint64_t
 kquay_id(const struct kquay_conn *c)
 {

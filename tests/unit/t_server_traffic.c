@@ -221,15 +221,21 @@ START_TEST(of_who_was_dialled)
 	static const struct kquay_ops silent = { .close = kit_on_close };
 	struct kquay_stat st;
 	struct kquay_conn *c;
+	unsigned dialled = 0;
 
 	kit_start(&echo, &counted);
 	c = kquay_dial(q, "127.0.0.1", kit_port, &silent, 0);
 	ck_assert_ptr_ne(c, NULL);
+	ck_assert_int_eq(kquay_dialled(c), 1);
 	ck_assert_int_eq(kquay_puts(c, "line\n"), 0);
 	UNTIL((kquay_stats(q, &st), st.dialled_in == 6));
 	ck_assert_uint_eq(st.dialled_out, 5);
 	ck_assert_uint_eq(st.in, 5 + 6);
 	ck_assert_uint_eq(st.out, 5 + 6);
+	KQUAY_FOREACH(c, q)
+		dialled += (unsigned)kquay_dialled(c);
+	ck_assert_uint_eq(dialled, 1);
+	ck_assert_uint_eq(st.conns, 2);
 	kit_stop();
 }
 END_TEST
