@@ -239,6 +239,20 @@ START_TEST(a_list_is_printed_as_it_was_written)
 }
 END_TEST
 
+static const char *const nested[] = {
+	"10.0.0.0/8 10.0.0.0/9 10.0.0.0 10.0.0.0/8",
+	"10.0.0.0 10.0.0.0/9 10.0.0.0/8", "10.5.0.0/16 10.0.0.0/8 10.5.5.5",
+	"::ffff:10.0.0.0/104 10.0.0.0/8", "uid:5 uid:5 uid:05"
+};
+
+START_TEST(networks_within_others_cost_nothing)
+{
+	add_all(&rules.allow, nested[_i]);
+	access_prepare(&rules);
+	ck_assert_uint_eq(rules.allow.count, 1);
+}
+END_TEST
+
 /* Networks of every size, many of them within others. */
 START_TEST(random_networks_as_a_walk_sees_them)
 {
@@ -318,6 +332,8 @@ main(void)
 	tcase_add_test(tc, names_are_looked_up);
 	tcase_add_loop_test(tc, mistakes_are_explained, 0, COUNT(mistakes));
 	tcase_add_test(tc, a_list_is_printed_as_it_was_written);
+	tcase_add_loop_test(tc, networks_within_others_cost_nothing, 0,
+	    COUNT(nested));
 	tcase_add_loop_test(tc, random_networks_as_a_walk_sees_them, 1, 20);
 	tcase_add_test(tc, many_networks_cost_little);
 	tcase_set_timeout(tc, 60);

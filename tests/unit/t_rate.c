@@ -338,15 +338,18 @@ START_TEST(places_of_full_buckets_are_free)
 }
 END_TEST
 
-enum { THREADS = 4, CALLS = 50000 };
+enum { THREADS = 4, CALLS = 200000, SHARED = 4, BURST = 100000 };
+
+static pthread_barrier_t all_there;
 
 static void *
 caller(void *arg)
 {
 	int *taken = arg, i;
 
+	pthread_barrier_wait(&all_there);
 	for (i = 0; i < CALLS; i++)
-		*taken += take_in4((uint32_t)i % 16, 0) == 0;
+		*taken += take_in4((uint32_t)i % SHARED, 0) == 0;
 	return NULL;
 }
 
@@ -355,7 +358,8 @@ START_TEST(workers_share_the_table)
 	pthread_t thread[THREADS];
 	int taken[THREADS] = { 0 }, i, sum = 0;
 
-	start("1/h burst 500", RATE_REFUSE, 4096);
+	start("1/h burst 100000", RATE_REFUSE, 4096);
+	pthread_barrier_init(&all_there, NULL, THREADS);
 	for (i = 0; i < THREADS; i++)
 		ck_assert_int_eq(pthread_create(&thread[i], NULL, caller,
 				     &taken[i]),
@@ -364,7 +368,8 @@ START_TEST(workers_share_the_table)
 		pthread_join(thread[i], NULL);
 		sum += taken[i];
 	}
-	ck_assert_int_eq(sum, 16 * 500);
+	ck_assert_int_eq(sum, SHARED * BURST);
+	pthread_barrier_destroy(&all_there);
 }
 END_TEST
 
