@@ -472,6 +472,25 @@ def test_a_thousand_checks_leak_nothing(family, tmp_path):
     backend.close()
 
 
+def test_what_hinders_us_says_nothing_about_them():
+    """An address of ours that we have not: said once, and nobody is down."""
+    options = ("--check", "2ms", "--check-fall", "1", "--source", "192.0.2.1")
+    with backends("one", "two") as both:
+        with checking(*(b.where for b in both), options=options) as (k, errors):
+            assert errors.line().endswith(
+                " cannot be checked: Cannot assign requested address")
+            before = woken(k)
+            until(lambda: woken(k) > before + 50, "more checks")
+            assert errors.nothing()
+
+
+def woken(k):
+    """How often the process has waited for something."""
+    with open(f"/proc/{k.p.pid}/status", encoding="ascii") as f:
+        return next(int(line.split()[1]) for line in f
+                    if line.startswith("voluntary_ctxt_switches"))
+
+
 # -- settings ------------------------------------------------------------------
 
 
