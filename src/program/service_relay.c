@@ -618,9 +618,7 @@ relay_start(struct service *s, char *why, size_t whysz)
 	if (conf->check.interval_ms == -1)
 		return 0;
 	relay->checks = check_start(&conf->check, s->conf->name,
-	    relay->upstream, s->q, describe, s);
-	relay->checks = check_start(&conf->check, relay->upstream,
-	    service_loop(s, 0), describe, s);
+	    relay->upstream, service_loop(s, 0), describe, s);
 	if (relay->checks != NULL)
 		return 0;
 fail:
@@ -642,6 +640,17 @@ relay_end(struct service *s)
 	s->state = NULL;
 }
 
+/* Whom we dial from now on sees what our files hold now. */
+static int
+relay_reload(struct service *s, char *why, size_t whysz)
+{
+	const struct relay *relay = s->state;
+
+	if (relay->tls == NULL)
+		return 0;
+	return kquay_tls_reload(relay->tls, NULL, why, whysz);
+}
+
 static uint32_t
 relay_max_dial(const struct service_conf *base)
 {
@@ -661,5 +670,6 @@ const struct service_handler service_relay = {
 	.needs = relay_conf_needs,
 	.start = relay_start,
 	.end = relay_end,
+	.reload = relay_reload,
 	.max_dial = relay_max_dial,
 };
