@@ -91,6 +91,11 @@ struct service_handler {
 	 */
 	int (*start)(struct service *s, char *why, size_t whysz);
 	void (*end)(struct service *s);
+	/*
+	 * Read its files anew, such as certificates.  0; or -1 and why, and it
+	 * goes on with what they held before.  May be NULL.
+	 */
+	int (*reload)(struct service *s, char *why, size_t whysz);
 };
 
 /* All handlers, ended by NULL. */
