@@ -421,11 +421,19 @@ make_directory(void)
 /* -- changes -----------------------------------------------------------------
  */
 
-/* With a change of one knote the library looks at what happened to all. */
 static void
 unsure(struct watched *w)
 {
 	w->unsure |= w->may != 0 || w->since != 0;
+}
+
+/* With a change of one knote the library looks at what happened to all. */
+static void
+all_unsure(void)
+{
+	unsure(&files[0].vnode);
+	unsure(&files[1].vnode);
+	unsure(&directory);
 }
 
 static void
@@ -450,9 +458,7 @@ change_vnode(struct watched *w)
 	case DELETED:
 		break;
 	}
-	unsure(&files[0].vnode);
-	unsure(&files[1].vnode);
-	unsure(&directory);
+	all_unsure();
 	say("notes %#x to %#x, wanted %#x", w->must, w->may, w->wanted);
 }
 
@@ -464,6 +470,8 @@ change_read(struct file *f)
 	enum outcome outcome;
 
 	outcome = change(&f->read, flags, fflags, 0, 0);
+	if (strict) /* it asks if the number names the file still */
+		all_unsure();
 	if (outcome != ADDED && outcome != TOUCHED)
 		return;
 	f->always = (fflags & NOTE_FILE_POLL) != 0;
@@ -477,6 +485,8 @@ change_write(struct file *f)
 {
 	enum outcome outcome = change(&f->write, choose_flags(), 0, 0, 0);
 
+	if (strict)
+		all_unsure();
 	if ((outcome == ADDED || outcome == TOUCHED) && f->write.k_enabled)
 		edge(&f->write);
 }
