@@ -13,7 +13,6 @@
 #include "activate.h"
 #include "complain.h"
 #include "config.h"
-#include "interim.h"
 #include "running.h"
 #include "secure.h"
 #include "session.h"

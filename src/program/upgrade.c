@@ -24,7 +24,6 @@
 
 #include "activate.h"
 #include "complain.h"
-#include "interim.h"
 #include "launch.h"
 #include "log.h"
 #include "serve.h"
