@@ -60,6 +60,7 @@ HANDLERS = handlers()
 SECTIONS = parts(CONF, "Sh")
 OF_HANDLERS = parts(SECTIONS["HANDLERS"], "Ss")
 OF_ALL = SECTIONS["SETTINGS OF EVERY SERVICE"]
+OF_PROGRAM = SECTIONS["SETTINGS OF THE PROGRAM"]
 
 
 def common():
@@ -91,7 +92,7 @@ def test_settings_of_every_service(tmp_path):
 
 
 def test_settings_of_the_program(tmp_path):
-    assert set(entries(SECTIONS["THE PROGRAM"])) == outside(tmp_path)
+    assert set(entries(OF_PROGRAM)) == outside(tmp_path)
 
 
 @pytest.mark.parametrize("handler", HANDLERS)
@@ -102,7 +103,7 @@ def test_settings_of_handlers(handler):
 
 @pytest.mark.parametrize("handler", HANDLERS)
 def test_defaults(handler):
-    bodies = entries(SECTIONS["THE PROGRAM"]) | entries(OF_ALL) | \
+    bodies = entries(OF_PROGRAM) | entries(OF_ALL) | \
         entries(OF_HANDLERS[handler])
     for _, name, default in options(handler):
         body = plain(bodies[name])
@@ -190,12 +191,16 @@ def displays(page):
         yield text.replace("\\e", "\\").replace("\\(dq", '"')
 
 
-@pytest.mark.parametrize("page, least", [(CONF, 5), (PAGE, 0)],
-                         ids=["kquay.conf.5", "kquay.8"])
-def test_examples_of_pages(page, least, etc):
-    shown = [text for text in displays(page)
+def test_configurations_of_pages(etc):
+    shown = [text for page in (CONF, PAGE) for text in displays(page)
              if re.search(r"^service \"", text, re.M) and "SETTING" not in text]
-    assert sum(bool(meaning(text, etc)) for text in shown) >= least
+    assert sum(bool(meaning(text, etc)) for text in shown) >= 5
+
+
+def test_commands_of_pages(etc):
+    found = [command for text in displays(PAGE)
+             for command in commands_in(text.replace("$ kquay", "kquay"))]
+    assert sum(bool(meaning(file_of(c), etc)) for c in found) >= 5
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.conf")),
