@@ -318,6 +318,10 @@ START_TEST(the_next_team_deals)
 	ck_assert_int_eq(kquay_give(first, 0, kquay_team_loop(team, 0)), 0);
 	kquay_retire(first);
 	kquay_retire(second);
+	/* So its second must wait until the first has dealt the last. */
+	kquay_retire(kquay_team_loop(team, 1));
+	ck_assert_int_ne(kquay_step(kquay_team_loop(team, 1), 0), -1);
+	ck_assert(!kquay_done(kquay_team_loop(team, 1)));
 	while (kquay_team_conns(team) < 2) {
 		kit_step();
 		for (i = 0; i < 2; i++)
@@ -344,6 +348,43 @@ START_TEST(the_next_team_deals)
 }
 END_TEST
 
+/* Where each loop has a socket of its own, so has each of the next team. */
+START_TEST(the_next_team_spreads)
+{
+	struct kquay_conf conf = { .maxconn = 64, .flags = KQUAY_NOSIGNAL };
+	struct kquay_team *next;
+	const struct listener *l;
+	unsigned i;
+
+	team_start();
+	ck_assert_int_eq(kquay_team_listen(team, "127.0.0.1", "0"), 1);
+	next = kquay_team_new(&ops, &conf, 2);
+	ck_assert_ptr_nonnull(next);
+	for (i = 0; i < 2; i++)
+		ck_assert_int_eq(kquay_give(kquay_team_loop(team, i), 1 - i,
+				     kquay_team_loop(next, i)),
+		    0);
+	for (i = 0; i < 2; i++) {
+		l = STAILQ_FIRST(&kquay_team_loop(next, i)->listeners);
+		ck_assert(!l->deals);
+		ck_assert_str_eq(l->text,
+		    kquay_listening(kquay_team_loop(next, 0), 0));
+	}
+	/* The UNIX socket deals, but from the first loop only. */
+	ck_assert_int_eq(kquay_give(q, 0, kquay_team_loop(next, 1)), 0);
+	l = STAILQ_LAST(&kquay_team_loop(next, 1)->listeners, listener, next);
+	ck_assert(!l->deals);
+	ck_assert_int_eq(kquay_give(kquay_team_loop(next, 1), 1,
+			     kquay_team_loop(next, 0)),
+	    0);
+	l = STAILQ_LAST(&kquay_team_loop(next, 0)->listeners, listener, next);
+	ck_assert(l->deals);
+	ck_assert_int_eq(kquay_give(kquay_team_loop(next, 0), 1, q), 0);
+	kquay_team_free(next);
+	team_stop();
+}
+END_TEST
+
 static const TTest **const tests[] = {
 	&connections_go_on,
 	&who_waits_is_let_in,
@@ -354,6 +395,7 @@ static const TTest **const tests[] = {
 	&the_second_waits_for_the_first,
 	&the_last_are_dealt_too,
 	&the_next_team_deals,
+	&the_next_team_spreads,
 };
 
 KIT_MAIN("server_retire", tests)
