@@ -33,7 +33,9 @@ for file in include/kq/sys/event.h include/kquay.h \
     lib/cmake/kquay/kquayConfig.cmake \
     lib/cmake/kquay/kquayConfigVersion.cmake \
     share/man/man2/kqueue.2 share/man/man3/kquay.3 \
-    share/man/man5/kquay.conf.5 share/man/man8/kquay.8; do
+    share/man/man5/kquay.conf.5 share/man/man8/kquay.8 \
+    share/kquay/kquay.socket share/kquay/kquay.logrotate \
+    share/kquay/full.conf; do
 	[ -e $file ] || fail "no $prefix/$file"
 done
 

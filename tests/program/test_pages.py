@@ -98,7 +98,9 @@ def test_settings_of_the_program(tmp_path):
 @pytest.mark.parametrize("handler", HANDLERS)
 def test_settings_of_handlers(handler):
     own = {name for _, name, _ in options(handler)} - common()
-    assert set(entries(OF_HANDLERS[handler])) == own
+    # exec takes the names of some of the program's for its own.
+    taken = {"user", "group"} if handler == "exec" else set()
+    assert set(entries(OF_HANDLERS[handler])) == own | taken
 
 
 @pytest.mark.parametrize("handler", HANDLERS)
@@ -173,8 +175,10 @@ def file_of(command):
             break
         option = short.get(option, option)
         assert option in long, f"{option}: {command}"
-        section, _, name = option[2:].rpartition("tls-")
-        lines.append(setting(section + "tls" if _ else "", name, words.pop(0)))
+        section, tls, name = option[2:].rpartition("tls-")
+        where = outside if name in entries(OF_PROGRAM) and \
+            name not in entries(OF_HANDLERS[handler]) else lines
+        where.append(setting(section + tls[:-1], name, words.pop(0)))
     lines += [setting("", "command", word) for word in words]
     return f'service "{handler}" {{\n' + "\n".join(lines) + "\n}\n"
 
