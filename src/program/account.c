@@ -14,8 +14,6 @@
 
 #include "account.h"
 
-static int look_up(struct account *, const char *, const char *, char *,
-    size_t);
 static int is_us(const struct account *);
 static int verify(const struct account *);
 static int compare(const void *, const void *);
@@ -24,31 +22,14 @@ int
 account_find(struct account *a, const char *user, const char *group, char *why,
     size_t whysz)
 {
+	const struct passwd *pw = NULL;
+	const struct group *gr;
+
 	a->uid = geteuid();
 	a->gid = getegid();
 	a->ngroups = 0;
 	if (*user == '\0' && *group == '\0')
 		return 0;
-	if (look_up(a, user, group, why, whysz) == -1)
-		return -1;
-	if (geteuid() == 0)
-		return 0;
-	if (is_us(a)) {
-		a->ngroups = 0;
-		return 0;
-	}
-	snprintf(why, whysz, "%s: only root can become '%s'",
-	    *user != '\0' ? "user" : "group", *user != '\0' ? user : group);
-	return -1;
-}
-
-static int
-look_up(struct account *a, const char *user, const char *group, char *why,
-    size_t whysz)
-{
-	const struct passwd *pw = NULL;
-	const struct group *gr;
-
 	if (*user != '\0') {
 		pw = getpwnam(user);
 		if (pw == NULL) {
@@ -76,6 +57,19 @@ look_up(struct account *a, const char *user, const char *group, char *why,
 		return -1;
 	}
 	return 0;
+}
+
+int
+account_may(struct account *a, char *why, size_t whysz)
+{
+	if (a->ngroups == 0 || geteuid() == 0)
+		return 0;
+	if (is_us(a)) {
+		a->ngroups = 0;
+		return 0;
+	}
+	snprintf(why, whysz, "user: only root can become another");
+	return -1;
 }
 
 /* Whoever we are with more groups is not it. */

@@ -20,11 +20,16 @@ struct account {
 /*
  * The user with all groups of it; or with this group alone; or who we are with
  * this group alone; or as we are, if both are "".  0; or -1 and why, which
- * begins with the name of the setting, "user" or "group": there is none, or we
- * could not become it.
+ * begins with the name of the setting, "user" or "group": there is none.
  */
 int account_find(struct account *a, const char *user, const char *group,
     char *why, size_t whysz);
+
+/*
+ * May we become it?  0, and who is it already is as we are; or -1 and why,
+ * which begins with "user".
+ */
+int account_may(struct account *a, char *why, size_t whysz);
 
 /*
  * Let it own the UNIX socket path, so that it may call, remove and replace it

@@ -97,7 +97,8 @@ read_options(struct program_conf *program, int argc, char **argv)
 	if (TAILQ_EMPTY(&conf->listen))
 		address_list_add(&conf->listen, DEFAULT_LISTEN, why,
 		    sizeof(why));
-	if (service_conf_check(conf, why, sizeof(why)) == -1) {
+	if (service_conf_check(conf, why, sizeof(why)) == -1 ||
+	    program_conf_check(program, why, sizeof(why)) == -1) {
 		complain("%s", why);
 		return EX_USAGE;
 	}

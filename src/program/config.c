@@ -86,6 +86,7 @@ static const struct value *find_blamed(const char *);
 static const struct service_handler *find_handler(const struct value *);
 static int apply_values(struct service_conf *);
 static void apply_globals(void);
+static void check_program(void);
 static void drop_values(void);
 static void value_free(struct value *);
 static void keep_parser_error(cfg_t *, const char *, va_list);
@@ -174,6 +175,8 @@ parse(const char *file, char *text)
 	TAILQ_CONCAT(&reading->values, &reading->globals, next);
 	check_twice();
 	apply_globals();
+	if (reading->nproblems == 0)
+		check_program();
 done:
 	drop_values();
 	if (cfg != NULL)
@@ -450,6 +453,18 @@ apply_globals(void)
 			sizeof(why)) == -1)
 			add_problem(v->line, "%s", why);
 	}
+}
+
+static void
+check_program(void)
+{
+	const struct value *blamed;
+	char why[512];
+
+	if (program_conf_check(reading->conf, why, sizeof(why)) == 0)
+		return;
+	blamed = find_blamed(why);
+	add_problem(blamed != NULL ? blamed->line : 0, "%s", why);
 }
 
 static void

@@ -10,127 +10,148 @@
 
 #include "account.h"
 #include "confine.h"
+#include "sandbox.h"
 
-static int collect(struct sandbox *, const struct service_conf_list *,
-    const struct confine_files *);
-static int give_sockets(const struct account *,
-    const struct service_conf_list *, const struct confine_files *);
-static int is_given(const char *);
+static int check_service(const struct program_conf *, const struct account *,
+    const struct service_conf *, char *, size_t);
+static int collect(struct sandbox *, const struct program_conf *);
+static int note_sockets(const struct program_conf *);
+static int give_sockets(void);
+
+/* From confine_prepare() to confine(). */
+static struct {
+	struct account account;
+	struct sandbox sandbox;
+	struct words sockets; /* UNIX sockets of ours */
+	enum sandbox_mode mode;
+} plan;
 
 int
-confine_check(const struct confine *c, const struct service_conf_list *list,
-    char *why, size_t whysz)
+confine_check(const struct program_conf *conf, char *why, size_t whysz)
 {
-	const struct service_conf *conf;
-	struct sandbox s = { .programs = 0 };
+	const struct service_conf *one;
 	struct account a;
-	int rc = 0;
 
-	if (account_find(&a, c->user, c->group, why, whysz) == -1)
+	if (account_find(&a, conf->user, conf->group, why, whysz) == -1)
 		return -1;
-	TAILQ_FOREACH(conf, list, next) {
-		if (conf->handler->needs == NULL)
-			continue;
-		if (conf->handler->needs(conf, &s) == -1) {
-			snprintf(why, whysz, "sandbox: service \"%s\": %s",
-			    conf->name, strerror(errno));
-			rc = -1;
-		} else if (s.root && a.ngroups > 0) {
-			snprintf(why, whysz,
-			    "%s: service \"%s\" needs root to become another",
-			    *c->user != '\0' ? "user" : "group", conf->name);
-			rc = -1;
-		} else if (s.programs && c->sandbox == SANDBOX_REQUIRE) {
-			snprintf(why, whysz,
-			    "sandbox: service \"%s\" runs programs, which "
-			    "would be confined, too",
-			    conf->name);
-			rc = -1;
-		}
-		if (rc == -1)
-			break;
-	}
-	sandbox_free(&s);
-	return rc;
+	TAILQ_FOREACH(one, &conf->services, next)
+		if (check_service(conf, &a, one, why, whysz) == -1)
+			return -1;
+	return 0;
 }
 
-int
-confine(const struct confine *c, const struct service_conf_list *list,
-    const struct confine_files *files, char *why, size_t whysz)
+static int
+check_service(const struct program_conf *conf, const struct account *a,
+    const struct service_conf *one, char *why, size_t whysz)
 {
 	struct sandbox s = { .programs = 0 };
-	struct account a;
 	int rc = -1;
 
-	if (account_find(&a, c->user, c->group, why, whysz) == -1)
-		return -1;
-	if (collect(&s, list, files) == -1) {
-		snprintf(why, whysz, "sandbox: %s", strerror(errno));
-		goto done;
-	}
-	if (give_sockets(&a, list, files) == -1) {
-		snprintf(why, whysz, "user: UNIX sockets: %s", strerror(errno));
-		goto done;
-	}
-	if (account_become(&a, why, whysz) == -1)
-		goto done;
-	/* Who became another may be looked into again. */
-	if (s.secrets)
-		sandbox_keep_secrets();
-	rc = sandbox_enter(&s, (enum sandbox_mode)c->sandbox, why, whysz);
-done:
+	if (one->handler->needs == NULL)
+		return 0;
+	if (one->handler->needs(one, &s) == -1)
+		snprintf(why, whysz, "sandbox: service \"%s\": %s", one->name,
+		    strerror(errno));
+	else if (s.root && a->ngroups > 0)
+		snprintf(why, whysz,
+		    "%s: service \"%s\" has a user of its own, which only "
+		    "root can become",
+		    *conf->user != '\0' ? "user" : "group", one->name);
+	else if (s.programs && conf->sandbox == SANDBOX_REQUIRE)
+		snprintf(why, whysz,
+		    "sandbox: service \"%s\" runs programs, which would be "
+		    "confined, too",
+		    one->name);
+	else
+		rc = 0;
 	sandbox_free(&s);
 	return rc;
 }
 
-static int
-collect(struct sandbox *s, const struct service_conf_list *list,
-    const struct confine_files *files)
+int
+confine_prepare(const struct program_conf *conf, char *why, size_t whysz)
 {
-	if (is_given(files->config) && sandbox_file(s, files->config) == -1)
+	plan.mode = (enum sandbox_mode)conf->sandbox;
+	if (account_find(&plan.account, conf->user, conf->group, why, whysz) ==
+		-1 ||
+	    account_may(&plan.account, why, whysz) == -1)
 		return -1;
-	if (is_given(files->control) && sandbox_socket(s, files->control) == -1)
-		return -1;
-	if (is_given(files->log) && sandbox_output(s, files->log) == -1)
-		return -1;
-	return sandbox_services(s, list);
+	if (collect(&plan.sandbox, conf) == 0 && note_sockets(conf) == 0)
+		return 0;
+	snprintf(why, whysz, "sandbox: %s", strerror(errno));
+	return -1;
 }
 
 static int
-give_sockets(const struct account *a, const struct service_conf_list *list,
-    const struct confine_files *files)
+collect(struct sandbox *s, const struct program_conf *conf)
 {
-	const struct service_conf *conf;
-	const struct address *address;
+	if (conf->file != NULL && sandbox_file(s, conf->file) == -1)
+		return -1;
+	if (*conf->control != '\0' && sandbox_socket(s, conf->control) == -1)
+		return -1;
+	if (strncmp(conf->log, "file:", 5) == 0 &&
+	    sandbox_output(s, conf->log + 5) == -1)
+		return -1;
+	return sandbox_services(s, &conf->services);
+}
 
-	TAILQ_FOREACH(conf, list, next)
-		TAILQ_FOREACH(address, &conf->listen, next)
-			if (address->kind == ADDRESS_UNIX &&
-			    account_give(a, address->path) == -1)
+static int
+note_sockets(const struct program_conf *conf)
+{
+	const struct service_conf *one;
+	const struct address *a;
+
+	TAILQ_FOREACH(one, &conf->services, next)
+		TAILQ_FOREACH(a, &one->listen, next)
+			if (a->kind == ADDRESS_UNIX &&
+			    words_add(&plan.sockets, a->path) == -1)
 				return -1;
-	return is_given(files->control) ? account_give(a, files->control) : 0;
-}
-
-static int
-is_given(const char *path)
-{
-	return path != NULL && *path != '\0';
+	if (*conf->control == '\0')
+		return 0;
+	return words_add(&plan.sockets, conf->control);
 }
 
 int
-confine_reload(const struct service_conf_list *list, char *why, size_t whysz)
+confine(char *why, size_t whysz)
+{
+	int rc = -1;
+
+	if (give_sockets() == -1)
+		snprintf(why, whysz, "user: UNIX sockets: %s", strerror(errno));
+	else if (account_become(&plan.account, why, whysz) == 0) {
+		/* Who became another may be looked into again. */
+		if (plan.sandbox.secrets)
+			sandbox_keep_secrets();
+		rc = sandbox_enter(&plan.sandbox, plan.mode, why, whysz);
+	}
+	words_free(&plan.sockets);
+	sandbox_free(&plan.sandbox);
+	return rc;
+}
+
+static int
+give_sockets(void)
+{
+	size_t i;
+
+	for (i = 0; i < plan.sockets.count; i++)
+		if (account_give(&plan.account, plan.sockets.word[i]) == -1)
+			return -1;
+	return 0;
+}
+
+int
+confine_reload(const struct program_conf *conf, char *why, size_t whysz)
 {
 	struct sandbox s = { .programs = 0 };
-	int rc;
+	int rc = -1;
 
-	if (sandbox_services(&s, list) == -1) {
+	if (collect(&s, conf) == -1)
 		snprintf(why, whysz, "sandbox: %s", strerror(errno));
-		rc = -1;
-	} else {
+	else
 		rc = sandbox_check(&s, why, whysz);
-		if (rc == 0 && s.secrets)
-			sandbox_keep_secrets();
-	}
+	if (rc == 0 && s.secrets)
+		sandbox_keep_secrets();
 	sandbox_free(&s);
 	return rc;
 }

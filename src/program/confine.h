@@ -7,41 +7,30 @@
 
 #include <stddef.h>
 
-#include "sandbox.h"
-#include "service.h"
-
-/* The settings. */
-struct confine {
-	char *user, *group; /* "": who we are */
-	int sandbox;        /* enum sandbox_mode */
-};
-
-/* Of the whole program; NULL or "" is none. */
-struct confine_files {
-	const char *config;  /* to be read again */
-	const char *control; /* a UNIX socket that listens */
-	const char *log;     /* to be made anew when it is rotated */
-};
+#include "program.h"
 
 /*
- * Can it be done for these services?  0; or -1 and why, which begins with the
- * name of the setting to blame.
+ * Do the settings user, group and sandbox agree with the services?  0; or -1
+ * and why, which begins with the name of the one to blame.
  */
-int confine_check(const struct confine *c,
-    const struct service_conf_list *list, char *why, size_t whysz);
+int confine_check(const struct program_conf *conf, char *why, size_t whysz);
 
 /*
- * Do it, from the only thread there is.  0; or -1 and why: end the process,
+ * Note what is to be kept, while conf has its services.  0, or -1 and why, a
+ * line.
+ */
+int confine_prepare(const struct program_conf *conf, char *why, size_t whysz);
+
+/*
+ * Do it, from the only thread there is.  0; or -1 and why: end the process
  * then, for nobody knows how much of it was done.
  */
-int confine(const struct confine *c, const struct service_conf_list *list,
-    const struct confine_files *files, char *why, size_t whysz);
+int confine(char *why, size_t whysz);
 
 /*
- * May services that a reload has brought be opened?  0, or -1 and why, a line.
- * Keys that they bring are kept secret from here on.
+ * May what a reload brings be opened?  0, or -1 and why, a line.  Keys that it
+ * brings are kept secret from here on.
  */
-int confine_reload(const struct service_conf_list *list, char *why,
-    size_t whysz);
+int confine_reload(const struct program_conf *conf, char *why, size_t whysz);
 
 #endif

@@ -11,10 +11,14 @@
 
 #include "address.h"
 #include "log.h"
+#include "confine.h"
 #include "program.h"
+#include "sandbox.h"
 #include "worker.h"
 
 #define OFFSET(member) offsetof(struct program_conf, member)
+
+static const char *const sandbox_names[] = { "off", "on", "require", NULL };
 
 static int valid_path(const char *, char *, size_t);
 static int valid_status(const char *, char *, size_t);
@@ -83,6 +87,28 @@ static const struct setting settings[] = { { .name = "workers",
 	    .def = "notice",
 	    .arg = "error|warning|notice|info|debug",
 	    .help = "the least that is told; info: every connection" },
+	{ .name = "user",
+	    .type = SETTING_TEXT,
+	    .offset = OFFSET(user),
+	    .max = 256,
+	    .def = "",
+	    .arg = "NAME",
+	    .help = "become this user once everything is open" },
+	{ .name = "group",
+	    .type = SETTING_TEXT,
+	    .offset = OFFSET(group),
+	    .max = 256,
+	    .def = "",
+	    .arg = "NAME",
+	    .help = "and have this group alone" },
+	{ .name = "sandbox",
+	    .type = SETTING_CHOICE,
+	    .offset = OFFSET(sandbox),
+	    .max = SANDBOX_REQUIRE,
+	    .choices = sandbox_names,
+	    .def = "on",
+	    .arg = "on|off|require",
+	    .help = "give up what is not needed once everything is open" },
 	{ .name = "reload-on-change",
 	    .type = SETTING_SWITCH,
 	    .offset = OFFSET(watch),
@@ -156,6 +182,12 @@ program_conf_free(struct program_conf *conf)
 	for (s = settings; s->name != NULL; s++)
 		setting_free(s, conf);
 	service_conf_list_free(&conf->services);
+}
+
+int
+program_conf_check(const struct program_conf *conf, char *why, size_t whysz)
+{
+	return confine_check(conf, why, whysz);
 }
 
 const struct setting *

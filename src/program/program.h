@@ -20,8 +20,8 @@ struct program_conf {
 	int status_public;
 	char *log;
 	int log_format, log_level;
-	char *user, *group;
-	int sandbox;
+	char *user, *group; /* "": who we are */
+	int sandbox;        /* enum sandbox_mode */
 	int watch;   /* reload when the file changes */
 	int idle_ms; /* end after so long without a connection */
 	const char *file; /* NULL: there is none; not a copy */
@@ -31,6 +31,13 @@ struct program_conf {
 /* Every default and no service.  0, or -1 with errno. */
 int program_conf_init(struct program_conf *conf);
 void program_conf_free(struct program_conf *conf);
+
+/*
+ * Do the settings agree with each other, and with the services?  0; or -1 and
+ * why, which begins with the name of the setting to blame.
+ */
+int program_conf_check(const struct program_conf *conf, char *why,
+    size_t whysz);
 
 /* The settings, counted from 0; NULL is the end. */
 const struct setting *program_setting(size_t i);

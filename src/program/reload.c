@@ -16,6 +16,7 @@
 #include "activate.h"
 #include "complain.h"
 #include "config.h"
+#include "confine.h"
 #include "descriptors.h"
 #include "log.h"
 #include "reload.h"
@@ -115,6 +116,7 @@ prepare(struct program_conf *conf)
 {
 	const struct program_conf *now = serve_conf();
 	struct service *s;
+	char why[512];
 
 	if (serve_stopping()) {
 		complain("not reloaded: it is about to end");
@@ -127,6 +129,11 @@ prepare(struct program_conf *conf)
 	if (config_read(now->file, conf) == -1)
 		return -1;
 	conf->file = now->file;
+	if (confine_reload(conf, why, sizeof(why)) == -1) {
+		complain("%s", why);
+		program_conf_free(conf);
+		return -1;
+	}
 	if (descriptors_raise(&conf->services) == -1 ||
 	    make_fresh(conf) == -1 || check_addresses() == -1)
 		goto fail;
@@ -254,6 +261,10 @@ commit(struct program_conf *conf)
 		if (secure_reload(s->conf, why, sizeof(why)) == -1)
 			log_service(LEVEL_ERROR, s->conf->name,
 			    "the certificate before stays: %s", why);
+		if (s->conf->handler->reload != NULL &&
+		    s->conf->handler->reload(s, why, sizeof(why)) == -1)
+			log_service(LEVEL_ERROR, s->conf->name,
+			    "goes on with what it has: %s", why);
 	}
 	TAILQ_FOREACH(s, &change.fresh, next)
 		change.changed++;

@@ -13,6 +13,10 @@
 
 #include "sandbox.h"
 
+#define ONLY_THOSE                                                             \
+	"the sandbox has the folders of the start only: restart kquay for "    \
+	"more"
+
 static int add_service(struct sandbox *, const struct service_conf *);
 static int add_folder_of(struct words *, const char *);
 static int add(struct words *, const char *);
@@ -49,10 +53,7 @@ sandbox_output(struct sandbox *s, const char *path)
 int
 sandbox_call(struct sandbox *s, const char *path)
 {
-	if (add_folder_of(&s->calls, path) == 0)
-		return 0;
-	/* Whoever is called may not have begun yet. */
-	return errno == ENOENT ? 0 : -1;
+	return add_folder_of(&s->calls, path);
 }
 
 int
@@ -104,8 +105,10 @@ add_folder_of(struct words *words, const char *path)
 		errno = ENAMETOOLONG;
 		return -1;
 	}
-	if (realpath(dirname(copy), real) == NULL ||
-	    add(words, is_too_much(real) ? path : real) == -1)
+	/* Without a folder whoever opens it will say so. */
+	if (realpath(dirname(copy), real) == NULL)
+		return errno == ENOENT ? 0 : -1;
+	if (add(words, is_too_much(real) ? path : real) == -1)
 		return -1;
 	if (realpath(path, copy) == NULL)
 		return 0; /* it is yet to be made */
@@ -156,10 +159,7 @@ sandbox_check(const struct sandbox *s, char *why, size_t whysz)
 	    (path = missing(&s->sockets, &granted.sockets)) == NULL &&
 	    (path = missing(&s->write, &granted.write)) == NULL)
 		return 0;
-	snprintf(why, whysz,
-	    "%s: the sandbox has the folders of the start only: restart kquay "
-	    "to use it",
-	    path);
+	snprintf(why, whysz, "%s: " ONLY_THOSE, path);
 	return -1;
 }
 
@@ -224,6 +224,13 @@ sandbox_enter(struct sandbox *s, enum sandbox_mode mode, char *why,
 	granted = *s;
 	*s = (struct sandbox){ .programs = 0 };
 	return 0;
+}
+
+void
+sandbox_explain(int error, char *why, size_t whysz)
+{
+	if (error == EACCES && !granted.programs)
+		strlcat(why, " (" ONLY_THOSE ")", whysz);
 }
 
 const char *

@@ -62,6 +62,12 @@ int sandbox_check(const struct sandbox *s, char *why, size_t whysz);
 int sandbox_enter(struct sandbox *s, enum sandbox_mode mode, char *why,
     size_t whysz);
 
+/*
+ * Something failed by error: if that may be for the sandbox, append so to why,
+ * a phrase.
+ */
+void sandbox_explain(int error, char *why, size_t whysz);
+
 /* What confines us, such as "seccomp, Landlock 3"; or "none", and why. */
 const char *sandbox_state(void);
 

@@ -14,6 +14,7 @@
 
 #include <kquay.h>
 
+#include "sandbox.h"
 #include "secure.h"
 #include "service.h"
 
@@ -43,6 +44,7 @@ secure_check(struct service_conf *conf, char *why, size_t whysz)
 	struct kquay_tls_conf tls;
 	struct kquay_cert *certs;
 	char error[512];
+	int failed;
 
 	if (check_agreement(s, why, whysz) == -1)
 		return -1;
@@ -55,10 +57,12 @@ secure_check(struct service_conf *conf, char *why, size_t whysz)
 	}
 	kquay_tls_free(s->loaded);
 	s->loaded = kquay_tls_new(&tls, error, sizeof(error));
+	failed = errno;
 	free(certs);
 	if (s->loaded != NULL)
 		return 0;
 	snprintf(why, whysz, "%s: %s", to_blame(s, error), error);
+	sandbox_explain(failed, why, whysz);
 	return -1;
 }
 

@@ -21,6 +21,7 @@
 
 #include "activate.h"
 #include "complain.h"
+#include "confine.h"
 #include "descriptors.h"
 #include "log.h"
 #include "reload.h"
@@ -37,7 +38,9 @@ static int64_t idle_since;  /* nobody has been there */
 static unsigned idle_begun; /* who had been there until then */
 
 static int open_log(const struct program_conf *);
+static int prepare(const struct program_conf *);
 static int services_open(struct program_conf *);
+static int give_up(void);
 static int check_fds(void);
 static int check_fd(const struct address *);
 static int socket_option(int, int);
@@ -70,7 +73,8 @@ serve(struct program_conf *conf)
 		return EX_CONFIG;
 	}
 	if (upgrade_begin() == 0 && open_log(conf) == 0 &&
-	    workers_new(conf->workers) == 0 && services_open(conf) == 0) {
+	    workers_new(conf->workers) == 0 && prepare(conf) == 0 &&
+	    services_open(conf) == 0 && give_up() == 0) {
 		announce();
 		if (workers_run() == 0)
 			code = 0;
@@ -121,6 +125,29 @@ open_log(const struct program_conf *conf)
 
 	sigaction(SIGPIPE, &ignore, NULL);
 	if (log_open(&log, why, sizeof(why)) == 0)
+		return 0;
+	complain("%s", why);
+	return -1;
+}
+
+static int
+prepare(const struct program_conf *conf)
+{
+	char why[512];
+
+	if (confine_prepare(conf, why, sizeof(why)) == 0)
+		return 0;
+	complain("%s", why);
+	return -1;
+}
+
+/* Being root, and what else is not needed now that everything is open. */
+static int
+give_up(void)
+{
+	char why[512];
+
+	if (confine(why, sizeof(why)) == 0)
 		return 0;
 	complain("%s", why);
 	return -1;

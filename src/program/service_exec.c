@@ -370,8 +370,10 @@ exec_check(struct service_conf *base, char *why, size_t whysz)
 		    " bytes; see life-timeout");
 		return -1;
 	}
-	return account_find(&conf->account, conf->user, conf->group, why,
-	    whysz);
+	if (account_find(&conf->account, conf->user, conf->group, why, whysz) ==
+	    -1)
+		return -1;
+	return account_may(&conf->account, why, whysz);
 }
 
 /* Whatever the programs need, they inherit what we are left with. */

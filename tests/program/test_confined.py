@@ -53,7 +53,7 @@ def test_all_that_is_promised(folder):
     expected |= {n: "Permission denied" for n in HIDDEN}
     expected |= {n: "Function not implemented" for n in GONE}
     assert tries == expected
-    assert reload.startswith(f"{folder}/other: the sandbox has the folders")
+    assert reload.startswith(f"{folder}/other: the sandbox has the folders ")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be nobody")
