@@ -168,7 +168,7 @@ def file_of(command):
     long = {f"--{name}" for _, name, _ in options(handler)}
     short = {f"-{letter}": f"--{name}"
              for letter, name, _ in options(handler) if letter}
-    lines = [f"handler = {handler}"]
+    outside, lines = [], [f"handler = {handler}"]
     while words and words[0].startswith("-"):
         option = words.pop(0)
         if option == "--":
@@ -180,7 +180,7 @@ def file_of(command):
             name not in entries(OF_HANDLERS[handler]) else lines
         where.append(setting(section + tls[:-1], name, words.pop(0)))
     lines += [setting("", "command", word) for word in words]
-    return f'service "{handler}" {{\n' + "\n".join(lines) + "\n}\n"
+    return "\n".join([*outside, f'service "{handler}" {{', *lines, "}\n"])
 
 
 def setting(section, name, value):
