@@ -48,12 +48,16 @@ struct relay {
 	struct checks *checks; /* or NULL */
 };
 
-/* Of each connection, the caller's and the server's. */
+/*
+ * Of each connection, the caller's and the server's.  Once they are joined the
+ * endpoint is the server's, until that closes; then the caller's, whose mate
+ * is itself.
+ */
 struct way {
 	struct kquay_conn *mate; /* the other one, once they are joined */
 	union {
-		struct call *call;         /* before that */
-		struct endpoint *endpoint; /* server's, from then on */
+		struct call *call; /* before that; then NULL, or */
+		struct endpoint *endpoint;
 	};
 };
 
@@ -75,6 +79,7 @@ static int relay_open(struct kquay_conn *);
 static ssize_t relay_input(struct kquay_conn *, char *, size_t);
 static int relay_eof(struct kquay_conn *);
 static void relay_close(struct kquay_conn *, enum kquay_why);
+static void abandon(struct kquay_conn *, struct call *);
 static int dialling_open(struct kquay_conn *);
 static void dialling_close(struct kquay_conn *, enum kquay_why);
 static void joined_close(struct kquay_conn *, enum kquay_why);
@@ -158,8 +163,8 @@ relay_input(struct kquay_conn *c, char *data, size_t len)
 {
 	struct call *call = way_of(c)->call;
 
-	if (call == NULL)
-		return (ssize_t)len; /* it was given up */
+	if (call == NULL || way_of(c)->mate != NULL)
+		return (ssize_t)len; /* it is about to be closed */
 	if (keep(call, data, len) == -1)
 		return -1;
 	if (call->earlylen >= EARLY_MAX)
@@ -175,7 +180,7 @@ relay_eof(struct kquay_conn *c)
 {
 	struct call *call = way_of(c)->call;
 
-	if (call == NULL)
+	if (call == NULL || way_of(c)->mate != NULL)
 		return 0;
 	if (call->state == CALL_READING) {
 		stop_waiting(call);
@@ -188,13 +193,21 @@ static void
 relay_close(struct kquay_conn *c, enum kquay_why why)
 {
 	struct way *way = way_of(c);
-	struct call *call = way->call;
+
+	if (way->mate == c)
+		upstream_forget(way->endpoint);
+	else if (way->mate != NULL)
+		way_of(way->mate)->mate = NULL;
+	else if (way->call != NULL)
+		abandon(c, way->call);
+}
+
+/* The caller of a call has gone. */
+static void
+abandon(struct kquay_conn *c, struct call *call)
+{
 	struct way *server;
 
-	if (way->mate != NULL)
-		way_of(way->mate)->mate = NULL;
-	if (call == NULL)
-		return;
 	call->caller = NULL;
 	switch (call->state) {
 	case CALL_DIALLING:
@@ -415,6 +428,7 @@ dialling_open(struct kquay_conn *server)
 	kquay_timeout(server, -1, -1); /* the caller's limits are the pair's */
 	way_of(caller)->mate = server;
 	way_of(caller)->call = NULL;
+	session_to(caller, e->text);
 	if (call->earlylen > 0)
 		rc = kquay_write(server, call->early, call->earlylen);
 	call_free(call);
@@ -449,12 +463,19 @@ static void
 joined_close(struct kquay_conn *server, enum kquay_why why)
 {
 	struct way *way = way_of(server);
+	struct kquay_conn *caller = way->mate;
+	int err = errno;
 
-	upstream_done(way->endpoint);
-	if (way->mate == NULL)
+	if (caller == NULL) {
+		upstream_done(way->endpoint);
 		return;
-	way_of(way->mate)->mate = NULL;
-	kquay_close(way->mate);
+	}
+	upstream_done_keep(way->endpoint);
+	way_of(caller)->endpoint = way->endpoint;
+	way_of(caller)->mate = caller;
+	if (why == KQUAY_ERROR)
+		session_why(caller, why, err);
+	kquay_close(caller);
 }
 
 /* -- waiting --------------------------------------------------------------- */

@@ -48,6 +48,16 @@ session_to(struct kquay_conn *c, const char *text)
 	session_of(c)->to = text;
 }
 
+void
+session_why(struct kquay_conn *c, enum kquay_why why, int error)
+{
+	struct session *s = session_of(c);
+
+	s->why = (unsigned)why & 15;
+	s->error = (unsigned)error & 4095;
+	s->blamed = 1;
+}
+
 int64_t
 session_now_ms(void)
 {
@@ -100,7 +110,7 @@ session_admit(struct kquay_conn *c)
 		errno = EAGAIN;
 		return -1;
 	}
-	session_of(c)->delay_ms = ms;
+	session_of(c)->ms = (uint64_t)ms;
 	return 0;
 }
 
@@ -109,10 +119,11 @@ session_open(struct kquay_conn *c)
 {
 	struct session *s = session_of(c);
 	struct branch *b = kquay_arg(kquay_of(c));
+	int delay_ms = (int)s->ms;
 
-	s->began_ms = session_now_ms();
+	s->ms = (uint64_t)session_now_ms();
 	atomic_fetch_add_explicit(&b->begun, 1, memory_order_relaxed);
-	return s->delay_ms > 0 ? delay(c, s->delay_ms) : begin(c);
+	return delay_ms > 0 ? delay(c, delay_ms) : begin(c);
 }
 
 static int
@@ -159,6 +170,10 @@ session_close(struct kquay_conn *c, enum kquay_why why)
 	const struct kquay_ops *ops = handler_ops(c);
 	int error = errno;
 
+	if (s->blamed) {
+		why = (enum kquay_why)s->why;
+		error = (int)s->error;
+	}
 	b->tally.ended[why]++;
 	if (log_wants(LEVEL_INFO))
 		write_line(c, s, why, why == KQUAY_ERROR ? error : 0);
@@ -178,7 +193,7 @@ write_line(struct kquay_conn *c, const struct session *s, enum kquay_why why,
 		.to = s->to,
 		.why = kquay_whystr(why),
 		.error = error,
-		.ms = session_now_ms() - s->began_ms,
+		.ms = session_now_ms() - (int64_t)s->ms,
 	};
 	struct kquay_tlsinfo tls;
 

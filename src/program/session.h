@@ -15,11 +15,15 @@
 
 #include <kquay.h>
 
+/* Small, as every connection has one; what follows is aligned for any type. */
 struct session {
-	_Alignas(max_align_t) int64_t began_ms; /* of session_now_ms() */
-	const char *to; /* where it was relayed to, or NULL */
-	int delay_ms;   /* it came too early by this */
-	int opened;     /* the handler knows it */
+	_Alignas(max_align_t) const char *to; /* where it was relayed to */
+	uint64_t ms : 43;    /* when it began, of session_now_ms(); before it
+	                        is open: by how much it came too early */
+	uint64_t error : 12; /* and an errno value, why it ended */
+	uint64_t why : 4;
+	uint64_t blamed : 1; /* this is so, whatever the loop says */
+	uint64_t opened : 1; /* the handler knows it */
 };
 
 /* The callbacks of a service with that handler's. */
@@ -33,6 +37,12 @@ void *session_data(struct kquay_conn *c);
  * must stay until the connection's close.
  */
 void session_to(struct kquay_conn *c, const char *text);
+
+/*
+ * It is about to end for this reason, which the loop does not know: another
+ * connection's.
+ */
+void session_why(struct kquay_conn *c, enum kquay_why why, int error);
 
 /* Milliseconds of a clock that does not go back, to a few of them. */
 int64_t session_now_ms(void);

@@ -579,6 +579,28 @@ upstream_done(struct endpoint *e)
 }
 
 void
+upstream_done_keep(struct endpoint *e)
+{
+	struct upstream *up = e->upstream;
+
+	pthread_mutex_lock(&up->lock);
+	e->active--;
+	if (up->waiting > 0)
+		serve_queue(up);
+	pthread_mutex_unlock(&up->lock);
+}
+
+void
+upstream_forget(struct endpoint *e)
+{
+	struct upstream *up = e->upstream;
+
+	pthread_mutex_lock(&up->lock);
+	endpoint_unref(e);
+	pthread_mutex_unlock(&up->lock);
+}
+
+void
 upstream_opened(struct endpoint *e)
 {
 	struct upstream *up = e->upstream;

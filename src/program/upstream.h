@@ -140,6 +140,13 @@ void upstream_opened(struct endpoint *endpoint);
 void upstream_failed(struct endpoint *endpoint, int err);
 void upstream_done(struct endpoint *endpoint);
 
+/*
+ * As upstream_done(), but *endpoint, whose text is in use, stays until
+ * upstream_forget().
+ */
+void upstream_done_keep(struct endpoint *endpoint);
+void upstream_forget(struct endpoint *endpoint);
+
 /* Does it matter which server name a caller asks for? */
 int upstream_by_name(const struct upstream *up);
 
