@@ -10,6 +10,7 @@
  * flock(2) on the directory, until the new socket listens.
  */
 #include "server.h"
+#include "os.h"
 
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -191,6 +192,8 @@ listen_inet(struct kquay *q, const struct sockaddr *sa, socklen_t salen)
 		goto fail;
 	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == -1)
 		goto fail;
+	if (q->conf.keepalive != 0)
+		kquay_os_keepalive(fd, q->conf.keepalive);
 	if (bind(fd, sa, salen) == -1 || listen(fd, q->conf.backlog) == -1)
 		goto fail;
 	return fd;
@@ -273,6 +276,8 @@ kquay_bind_fd(struct kquay *q, int fd)
 	if (kquay_listener_new(q, fd, text) != NULL) {
 		/* A UNIX socket has no such thing. */
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		if (q->conf.keepalive != 0)
+			kquay_os_keepalive(fd, q->conf.keepalive);
 		return 1;
 	}
 	complain(q, text);

@@ -387,20 +387,22 @@ try_unix(struct dial *d)
 static int
 open_socket(struct dial *d, int family)
 {
-	const struct kquay_sys *sys = &kquay_pool_loop(d->c)->sys;
+	const struct kquay *q = kquay_pool_loop(d->c);
 	int type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, on = 1;
-	int fd, saved;
+	int keepalive = q->conf.keepalive, fd, saved;
 
 	if (d->source.sa.sa_family != AF_UNSPEC &&
 	    d->source.sa.sa_family != family && family != AF_UNIX) {
 		errno = EADDRNOTAVAIL;
 		return -1;
 	}
-	fd = (sys->socket != NULL ? sys->socket : socket)(family, type, 0);
+	fd = (q->sys.socket != NULL ? q->sys.socket : socket)(family, type, 0);
 	if (fd == -1 || family == AF_UNIX)
 		return fd;
 	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == -1)
 		goto fail;
+	if (keepalive != 0)
+		kquay_os_keepalive(fd, keepalive);
 	if (d->source.sa.sa_family == AF_UNSPEC)
 		return fd;
 	kquay_os_late_port(fd);

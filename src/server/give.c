@@ -7,6 +7,7 @@
  * there: the new queue is told of it, as it looks at what is there already.
  */
 #include "server.h"
+#include "os.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -56,6 +57,8 @@ move(struct listener *l, struct kquay *from, struct kquay *to)
 	EV_SET(&ev, l->fd, EVFILT_READ, EV_DELETE, 0, 0, NULL);
 	(void)kquay_loop_apply(from, &ev);
 	kquay_listener_join(to, l);
+	if (to->conf.keepalive != from->conf.keepalive)
+		kquay_os_keepalive(l->fd, to->conf.keepalive);
 	if (to->team != NULL)
 		kquay_team_got(to, l);
 	else

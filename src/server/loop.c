@@ -22,7 +22,8 @@
 
 #define MAXCONN ((1 << 24) - 2) /* what the tags can tell apart */
 #define MAXCONN_DEFAULT (1 << 20)
-#define OWN_FDS 32 /* queue, listeners, reserve, the program's */
+#define KEEPALIVE_MAX 32767 /* s, that Linux takes */
+#define OWN_FDS 32          /* queue, listeners, reserve, the program's */
 
 static int configure(struct kquay *q, const struct kquay_conf *conf);
 static int set_limit(int *ms, int dflt, uint32_t *ticks);
@@ -337,7 +338,8 @@ configure(struct kquay *q, const struct kquay_conf *conf)
 		k->outlo = k->outhi < 16 * 1024 ? k->outhi : 16 * 1024;
 	if (k->backlog == 0)
 		k->backlog = SOMAXCONN;
-	if (k->maxconn > MAXCONN || k->maxdial > MAXCONN - k->maxconn ||
+	if (k->keepalive < 0 || k->keepalive > KEEPALIVE_MAX ||
+	    k->maxconn > MAXCONN || k->maxdial > MAXCONN - k->maxconn ||
 	    k->outlo > k->outhi || k->outhi > k->outmax ||
 	    k->inmax > INT32_MAX || k->outmax > INT32_MAX ||
 	    k->udatasz > INT32_MAX || set_limit(&k->idle, -1, &q->idle) == -1 ||

@@ -39,6 +39,12 @@ uint32_t kquay_os_unsent(int fd);
 void kquay_os_late_port(int fd);
 
 /*
+ * Have a TCP socket, and those that it accepts, ask a silent peer after so many
+ * seconds, and give it as long again; 0 is never.
+ */
+void kquay_os_keepalive(int fd, int seconds);
+
+/*
  * Pipes that sockets can be spliced through.  *size is how large one had
  * better be, and then how large it is.  0, or -1: errno, and there is none.
  */

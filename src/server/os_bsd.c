@@ -5,6 +5,9 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
 #include <errno.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,6 +32,25 @@ void
 kquay_os_late_port(int fd)
 {
 	(void)fd;
+}
+
+/* How long they ask, and how often, some let nobody say. */
+void
+kquay_os_keepalive(int fd, int seconds)
+{
+	int on = seconds > 0;
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	if (!on)
+		return;
+#if defined(TCP_KEEPIDLE) && defined(TCP_KEEPINTVL) && defined(TCP_KEEPCNT)
+	int times = 4, apart = seconds < times ? 1 : seconds / times;
+
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &seconds,
+	    sizeof(seconds));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &apart, sizeof(apart));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &times, sizeof(times));
+#endif
 }
 
 /* They have no splice(2); what is relayed is copied. */

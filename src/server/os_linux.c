@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 
 #include <linux/sockios.h>
 
@@ -43,6 +44,25 @@ kquay_os_late_port(int fd)
 
 	(void)setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on,
 	    sizeof(on));
+}
+
+/*
+ * The time-out is for the whole of it, and also for what was sent and is not
+ * acknowledged; without it that would be for the system's quarter of an hour.
+ */
+void
+kquay_os_keepalive(int fd, int seconds)
+{
+	int on = seconds > 0, apart = seconds < 4 ? 1 : seconds / 4;
+	unsigned ms = 2000 * (unsigned)seconds;
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
+	if (!on)
+		return;
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &seconds,
+	    sizeof(seconds));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &apart, sizeof(apart));
 }
 
 int

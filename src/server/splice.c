@@ -48,7 +48,7 @@ struct pipe {
 /* What one end of a pair receives and the other sends. */
 struct flow {
 	struct pipe *pipe; /* NULL: nothing is in one */
-	size_t held;       /* bytes in it */
+	uint32_t held;     /* bytes in it */
 	uint8_t bulk;
 	uint8_t streak; /* reads that say otherwise */
 	uint8_t done;   /* the end has been passed on */
@@ -264,7 +264,7 @@ move(struct kquay_conn *c)
 			err = errno;
 		if (n <= 0)
 			break;
-		f->held += (size_t)n;
+		f->held += (uint32_t)n;
 		kquay_pool_got(c, n);
 		c->active = q->tick;
 		c->flags &= ~C_FRESH;
