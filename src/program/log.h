@@ -85,14 +85,14 @@ void log_line(enum log_level level, const char *format, ...)
 void log_service(enum log_level level, const char *service, const char *format,
     ...) __attribute__((__format__(__printf__, 3, 4)));
 
-/* A connection has ended, or a caller was turned away. */
+/* A connection has ended. */
 struct log_connection {
 	enum log_level level;
 	const char *service;
 	const char *peer;
 	const char *to;   /* where it was relayed to; NULL: nowhere */
 	const char *tls;  /* version; NULL: none */
-	const char *why;  /* kquay_whystr(), or "refused" */
+	const char *why;  /* kquay_whystr() */
 	int error;        /* an errno value that says more; 0: none */
 	int64_t ms;       /* how long it was open */
 	uint64_t in, out; /* bytes from the peer, and to it */
