@@ -303,7 +303,7 @@ push(struct flow *f, struct kquay_conn *to)
 	while (f->held != 0) {
 		n = splice_fd(q, f->pipe->out, to->fd, f->held);
 		if (n > 0) {
-			f->held -= (size_t)n;
+			f->held -= (uint32_t)n;
 			kquay_pool_sent(to, n);
 			to->active = q->tick;
 			to->flags |= C_SENT;
@@ -466,7 +466,7 @@ drain(struct flow *f, struct kquay_conn *to)
 		    f->held < sizeof(buf) ? f->held : sizeof(buf));
 		if (n <= 0)
 			break;
-		f->held -= (size_t)n;
+		f->held -= (uint32_t)n;
 		(void)kquay_output_raw(to, buf, (size_t)n);
 	}
 	give_pipe(kquay_pool_loop(to), f);
