@@ -151,13 +151,14 @@ def blackhole():
 class Names:
     """A name server on UDP: names is {"one.test": ["127.0.0.1", "::1"]}.
 
-    What is not there does not exist; with silent set it does not answer.
+    What is not there does not exist; with silent set it does not answer, with
+    broken it cannot tell.
     """
 
     def __init__(self, names, ttl=1):
         self.names = names
         self.ttl = ttl
-        self.silent = False
+        self.silent = self.broken = False
         self.asked = 0
         self.s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.s.bind(("127.0.0.1", 0))
@@ -184,8 +185,8 @@ class Names:
         name = ".".join(labels).lower()
         records = [self.record(kind, value)
                    for value in self.names.get(name, [])]
-        records = [r for r in records if r is not None]
-        code = 0 if name in self.names else 3
+        records = [r for r in records if r is not None and not self.broken]
+        code = 2 if self.broken else 0 if name in self.names else 3
         head = query[:2] + struct.pack("!HHHHH", 0x8180 | code, 1,
                                        len(records), 0, 0)
         return head + query[12:at] + b"".join(

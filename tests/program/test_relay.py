@@ -213,9 +213,10 @@ def test_a_slow_reader(family, behind, tmp_path):
         assert c.rest() == block * 512
 
 
-def test_what_comes_before_the_target_is_there(tmp_path):
+@pytest.mark.parametrize("size", [0, 5, 300000])
+def test_what_comes_before_the_target_is_there(size):
     """The client's first bytes, and its end, go to the second target."""
-    data = os.urandom(300000)
+    data = os.urandom(size)
     got = []
     backend = Backend(serve=lambda s: got.append(receive(s)))
     with blackhole() as hole:
@@ -254,6 +255,16 @@ def test_the_last_one_says_why():
             assert f.client().closed()
         assert f"{one}: Connection refused" in f.errors
         assert two not in f.errors
+
+
+@pytest.mark.parametrize("retries", [1, 2])
+def test_retries(retries):
+    with contextlib.ExitStack() as stack:
+        dead = [stack.enter_context(nobody()) for _ in range(4)]
+        with Failing(*dead, options=["--retries", retries, "--fail-limit",
+                                     "none", "--balance", "first"]) as f:
+            assert f.client().closed()
+        assert f": {dead[retries]}: Connection refused\n" in f.errors
 
 
 def test_a_unix_socket_that_is_not_there(tmp_path):
@@ -619,9 +630,9 @@ def test_addresses_come_and_go():
             assert names(f, 5) == {"two": 5}
             old.send("still here\n")
             assert old.line() == "still here"
-            ns.silent = True
+            ns.broken = True
             asked = ns.asked
-            until(lambda: ns.asked > asked + 1, "it asks")
+            until(lambda: ns.asked >= asked + 4, "it asks, twice")
             assert names(f, 5) == {"two": 5}
         target = f'kquay: service "relay": target app.test:{one.port}: '
         assert f.errors == (f"{target}127.0.3.2:{one.port} is new\n"
