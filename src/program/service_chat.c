@@ -30,8 +30,8 @@
 #include "room.h"
 #include "running.h"
 #include "service.h"
-#include "utf8.h"
 #include "session.h"
+#include "utf8.h"
 
 enum {
 	LABEL_MAX = 128,             /* who somebody is */

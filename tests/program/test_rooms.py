@@ -1,5 +1,6 @@
 """kquay serve chat: names, rooms, commands, history, pace."""
 
+import signal
 import socket
 import struct
 import time
@@ -128,6 +129,44 @@ def test_rooms_are_apart():
         assert a.line() == "* bert has left"
         b.send("me again\n")
         assert lobby.line() == "bert: me again"
+
+
+def test_workers():
+    """However many there are, all meet."""
+    with chat("--workers", "4") as k:
+        clients = [come(k, f"anna{n}") for n in range(12)]
+        last = come(k)
+        last.send("/who\n")
+        told = [last.line(), last.line()]
+        assert " ".join(line.removeprefix("* in lobby: ") for line in told) \
+            == " ".join([f"anna{n}" for n in range(12)] + [last.name()])
+        last.send("to all\n")
+        for c in clients:
+            while (line := c.line()).endswith(tuple("0123456789")):
+                assert " is now anna" in line
+            assert line == f"{last.name()}: to all"
+
+
+def test_reload(tmp_path):
+    """A chat that was changed goes on, and another one begins."""
+    conf = tmp_path / "a.conf"
+    text = 'service chat { handler = chat listen = "unix:%s/s" history = %d }\n'
+    conf.write_text(text % (tmp_path, 1))
+    with running("run", "-c", str(conf)) as k:
+        a, b = come(k, "anna"), come(k)
+        conf.write_text(text % (tmp_path, 2))
+        k.signal(signal.SIGHUP)
+
+        def new():
+            c = come(k)
+            c.send("/who\n")
+            return "anna" not in c.line()
+        until(new, "another chat")
+        a.send("still here\n")
+        assert b.line() == "anna: still here"
+        k.signal()
+        status, errors = k.wait()
+        assert status == 0 and errors.count("\n") == 1, errors
 
 
 def test_names_hold_in_all_rooms():
