@@ -397,6 +397,8 @@ service_abandon(struct service *s, unsigned worker)
 void
 service_retire(struct service *s, unsigned worker)
 {
+	if (worker == 0 && s->conf->handler->retire != NULL)
+		s->conf->handler->retire(s);
 	if (worker < s->nbranches)
 		kquay_retire(s->branches[worker].q);
 }

@@ -92,6 +92,11 @@ struct service_handler {
 	int (*start)(struct service *s, char *why, size_t whysz);
 	void (*end)(struct service *s);
 	/*
+	 * Its connections go on, and others come no more: another service takes
+	 * its place.  In the thread of its first loop.  May be NULL.
+	 */
+	void (*retire)(struct service *s);
+	/*
 	 * Read its files anew, such as certificates.  0; or -1 and why, and it
 	 * goes on with what they held before.  May be NULL.
 	 */

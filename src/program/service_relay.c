@@ -648,6 +648,15 @@ fail:
 }
 
 static void
+relay_retire(struct service *s)
+{
+	struct relay *relay = s->state;
+
+	if (relay->checks != NULL)
+		check_stop(relay->checks);
+}
+
+static void
 relay_end(struct service *s)
 {
 	struct relay *relay = s->state;
@@ -691,6 +700,7 @@ const struct service_handler service_relay = {
 	.needs = relay_conf_needs,
 	.start = relay_start,
 	.end = relay_end,
+	.retire = relay_retire,
 	.reload = relay_reload,
 	.max_dial = relay_max_dial,
 };

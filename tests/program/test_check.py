@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import select
+import signal
 import socket
 import ssl
 import stat
@@ -482,6 +483,39 @@ def test_what_hinders_us_says_nothing_about_them():
             before = woken(k)
             until(lambda: woken(k) > before + 50, "more checks")
             assert errors.nothing()
+
+
+def test_a_reload_ends_the_checks_of_before(tmp_path):
+    """While a caller stays with the target that is checked no more."""
+    conf = tmp_path / "kquay.conf"
+    text_ = ('service r {{ handler = relay listen = "unix:{0}/s" to = "{1}"\n'
+             'check = 5ms check-expect = "b" }}\n')
+
+    def serve(s):
+        s.sendall(b"backend\n")
+        s.recv(1)
+
+    old, new = Backend(serve=serve), Backend(serve=serve)
+    with contextlib.ExitStack() as stack:
+        stack.callback(old.close)
+        stack.callback(new.close)
+        conf.write_text(text_.format(tmp_path, old.where))
+        k = stack.enter_context(running("run", "-c", str(conf)))
+        caller = k.client()
+        assert caller.line() == "backend"
+        until(lambda: old.count > 5, "checks")
+        conf.write_text(text_.format(tmp_path, new.where))
+        k.signal(signal.SIGHUP)
+        until(lambda: new.count > 5, "checks of the other")
+        before = old.count
+        until(lambda: new.count > 50, "more")
+        assert old.count <= before + 1  # that was on its way
+        caller.s.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            caller.s.recv(1)
+        k.signal()
+        status, errors = k.wait()
+        assert status == 0 and errors.count("\n") == 1, errors
 
 
 def woken(k):
