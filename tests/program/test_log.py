@@ -113,6 +113,21 @@ def test_why_it_ended(tmp_path):
     assert idle["seconds"] >= 0.2
 
 
+def test_in_is_from_the_peer(tmp_path):
+    log = tmp_path / "log"
+    args = conf(tmp_path, f"file:{log}")
+    path = tmp_path / "k.conf"
+    path.write_text(path.read_text().replace('"echo"\n', '"discard"\n'))
+    with running(*args, cwd=tmp_path) as k:
+        c = k.client()
+        c.send("x" * 100000)
+        c.done()
+        assert c.rest() == b""
+        until(lambda: lines(log), "it is in the log")
+    d = parse(lines(log)[0])
+    assert (d["in"], d["out"]) == (100000, 0)
+
+
 def test_tls_and_its_version(tmp_path):
     certs = tmp_path / "certs"
     certs.mkdir()
