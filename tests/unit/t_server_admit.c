@@ -234,7 +234,7 @@ START_TEST(behind_a_proxy_the_header_says_who)
 	kit_send(fd, "PROXY TCP4 ");
 	kit_settle();
 	ck_assert_int_eq(seen.asked, 0);
-	kit_send(fd, HEADER "line\n" + strlen("PROXY TCP4 "));
+	kit_send(fd, &(HEADER "line\n")[strlen("PROXY TCP4 ")]);
 	kit_expect_end(fd, "no\n");
 	UNTIL(seen.refused == 1);
 	expect_turned_away(EACCES);
