@@ -37,6 +37,11 @@ def fixture_behind(request):
     return request.param
 
 
+@pytest.fixture(params=(1, 3), name="workers")
+def fixture_workers(request):
+    return ["--workers", request.param]
+
+
 def words(targets, options=()):
     return ["serve", "relay", "-l", "127.0.0.1:0",
             *(word for t in targets for word in ("--to", str(t))),
@@ -186,6 +191,28 @@ def test_bulk_both_ways(family, behind, tmp_path):
         assert sums == [hashlib.sha256(block[::-1] * 64).digest()]
 
 
+def test_a_caller_that_sends_much_too_early():
+    """What it sends before the target is there stays in its socket."""
+    with blackhole() as hole:
+        with relaying(hole, options=["--connect-timeout", "1m"]) as k:
+            before = k.rss()
+            c = k.client()
+            c.s.setblocking(False)
+            sent = [0]
+
+            def stuck():
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        sent[0] += c.s.send(bytes(65536))
+                stuck.turns.append(sent[0])
+                return len(set(stuck.turns[-20:])) == 1 < len(stuck.turns) - 20
+
+            stuck.turns = []
+            until(stuck, "it cannot send")
+            assert sent[0] > 100000
+            assert k.rss() - before < MIB
+
+
 def test_a_slow_reader(family, behind, tmp_path):
     """It costs what is under way, not what there is to come."""
     block = os.urandom(65536)
@@ -282,10 +309,10 @@ def test_backup():
             assert names(k, 10) == {"spare": 10}
 
 
-def test_weights():
+def test_weights(workers):
     with backends("a", "b", "c") as (a, b, c):
         with relaying(f"{a.where} weight=5", f"{b.where} weight=3",
-                      f"{c.where} weight=2") as k:
+                      f"{c.where} weight=2", options=workers) as k:
             assert names(k, 10) == {"a": 5, "b": 3, "c": 2}
             assert names(k, 90) == {"a": 45, "b": 27, "c": 18}
 
@@ -354,20 +381,23 @@ def test_hash_by_weight():
     assert 165 < counts["a"] < 235
 
 
-def test_first():
+def test_first(workers):
     with backends("a", "b") as (a, b):
         with relaying(f"{a.where} max=2", b.where,
-                      options=["--balance", "first"]) as k:
-            clients = [k.client() for _ in range(4)]
-            assert [c.line() for c in clients] == ["a", "a", "b", "b"]
+                      options=["--balance", "first", *workers]) as k:
+            clients = []
+            for name in ("a", "a", "b", "b"):
+                clients.append(k.client())
+                assert clients[-1].line() == name
             clients[0].done()
             assert clients[0].rest() == b""
             assert k.client().line() == "a"
 
 
-def test_max_per_target():
+def test_max_per_target(workers):
     with backends("a", "b") as (a, b):
-        with Failing(a.where, b.where, options=["--max-per-target", 2]) as f:
+        with Failing(a.where, b.where, options=["--max-per-target", 2,
+                                                *workers]) as f:
             got = collections.Counter(f.client().line() for _ in range(4))
             assert got == {"a": 2, "b": 2}
             assert f.client().closed()
@@ -400,10 +430,11 @@ def test_the_queue_is_in_order():
         assert f.errors.endswith(": no target has room\n")
 
 
-def test_the_queue_has_a_limit_of_time():
+def test_the_queue_has_a_limit_of_time(workers):
     with backends("a") as (a,):
         with Failing(a.where, options=["--max-per-target", 1, "--queue", 9,
-                                       "--queue-timeout", "200ms"]) as f:
+                                       "--queue-timeout", "200ms",
+                                       *workers]) as f:
             first = f.client()
             assert first.line() == "a"
             begun = time.monotonic()
@@ -432,6 +463,33 @@ def test_who_leaves_the_queue():
             first.done()
             assert next_.line() == "a"
             assert a.count == 2
+
+
+def test_the_queue_of_many(workers):
+    """60 callers, of all workers, two at a time."""
+    now, most, lock = [0], [0], threading.Lock()
+
+    def serve(s):
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        word = receive(s)
+        with lock:
+            now[0] -= 1
+        s.sendall(word)
+
+    backend = Backend(serve=serve)
+    with relaying(backend.where, options=["--max-per-target", 2, "--queue", 60,
+                                          *workers]) as k:
+        clients = [k.client() for _ in range(60)]
+        for i, c in enumerate(clients):
+            c.send(f"{i}\n")
+            c.done()
+        for i, c in enumerate(clients):
+            assert c.line() == str(i)
+            assert c.rest() == b""
+    assert most == [2]
+    backend.close()
 
 
 # -- failures ------------------------------------------------------------------
@@ -478,10 +536,10 @@ def test_who_leaves_while_it_is_dialled():
             until(lambda: descriptors(k) == before, "both are gone")
 
 
-def test_a_target_that_fails_is_left_alone():
+def test_a_target_that_fails_is_left_alone(workers):
     with backends("b") as (b,), nobody() as dead:
         with Failing(dead, b.where, options=["--fail-limit", 2, "--fail-time",
-                                             "1m"]) as f:
+                                             "1m", *workers]) as f:
             assert names(f, 6) == {"b": 6}
             a = Backend(dead, name="a")
             try:
@@ -564,11 +622,12 @@ def test_limits_of_the_pair():
             assert 0.2 < time.monotonic() - begun < 5
 
 
-def test_nothing_is_left_behind():
+def test_nothing_is_left_behind(workers):
     """600 connections, 30 at a time, some of them refused."""
     with backends("a", "b") as (a, b), nobody() as dead:
         with relaying(a.where, b.where, dead,
-                      options=["--fail-limit", "none", "-n", 40]) as k:
+                      options=["--fail-limit", "none", "-n", 40,
+                               *workers]) as k:
             assert names(k, 3).total() == 3
             before = descriptors(k)
             for _ in range(20):
@@ -609,11 +668,11 @@ def two_with_one_port():
         two.close()
 
 
-def test_every_address_of_a_name():
+def test_every_address_of_a_name(workers):
     with two_with_one_port() as (one, two), \
             nameserver({"app.test": ["127.0.3.1", "127.0.3.2"]}) as ns:
         with relaying(f"app.test:{one.port}",
-                      options=["--nameservers", ns.where]) as k:
+                      options=["--nameservers", ns.where, *workers]) as k:
             assert names(k, 10) == {"one": 5, "two": 5}
 
 
@@ -719,7 +778,8 @@ def s_server(certs, name, *args):
     p = subprocess.Popen(
         ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-rev",
          "-cert", certs / f"{name}.pem", "-key", certs / f"{name}.key",
-         "-cert_chain", certs / f"{name}.pem", *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+         "-cert_chain", certs / f"{name}.pem", *args],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT)
     try:
         def ready():
