@@ -296,7 +296,11 @@ sync_kernel(struct kqueue *q, int fd, struct fdnote *fn, int which,
 	return error;
 }
 
-/* Take the descriptor out of the kernel's hands altogether. */
+/*
+ * Take the descriptor out of the kernel's hands altogether.  The kernel does so
+ * itself when the last number of a file is closed, but whether this is the last
+ * nobody tells: another process may have one, by fork() or SCM_RIGHTS.
+ */
 static void
 unregister(struct kqueue *q, int fd, struct fdnote *fn)
 {
