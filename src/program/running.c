@@ -226,6 +226,10 @@ listen_on(struct service *s, const struct address *a)
 		complain("%s", kquay_error(s->branches[0].q));
 		return -1;
 	}
+	if (n == 0) {
+		complain("%s: systemd has passed on no such socket", a->text);
+		return -1;
+	}
 	for (i = 0; i < s->nbranches; i++) {
 		b = &s->branches[i];
 		add_berth(b, a->text, count_listeners(b->q) - before[i]);
