@@ -40,6 +40,7 @@ static int turn(struct worker *);
 static int others_due(struct worker *);
 static int step_others(struct worker *);
 static void see_off(struct worker *);
+static struct branch *find_done(struct worker *);
 static void lead_anew(struct worker *);
 static void watch(struct branch *lead, struct branch *);
 static void unwatch(struct branch *lead, struct branch *);
@@ -227,19 +228,29 @@ step_others(struct worker *w)
 static void
 see_off(struct worker *w)
 {
-	struct branch *b, *following, *lead = TAILQ_FIRST(&w->branches);
+	struct branch *b;
+	int led;
 
-	for (b = lead; b != NULL; b = following) {
-		following = TAILQ_NEXT(b, next);
-		if (b == &w->home || !kquay_done(b->q))
-			continue;
+	while ((b = find_done(w)) != NULL) {
+		led = b == TAILQ_FIRST(&w->branches);
 		TAILQ_REMOVE(&w->branches, b, next);
-		if (b == lead)
+		if (led)
 			lead_anew(w);
 		else if (b->watched)
 			unwatch(TAILQ_FIRST(&w->branches), b);
 		b->left(b);
 	}
+}
+
+static struct branch *
+find_done(struct worker *w)
+{
+	struct branch *b;
+
+	TAILQ_FOREACH(b, &w->branches, next)
+		if (b != &w->home && kquay_done(b->q))
+			return b;
+	return NULL;
 }
 
 /* The first loop leads from now on. */
