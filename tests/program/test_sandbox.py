@@ -42,9 +42,9 @@ def is_confined(pid):
     return status(f"/proc/{pid}", "Seccomp") == ["2"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def fixture_system():
-    """Without a sandbox in this build, or this kernel, there is none to see."""
+@pytest.fixture(scope="module", name="sandbox")
+def fixture_sandbox():
+    """A sanitizer's build has none, nor has an old kernel."""
     with running("serve", "echo", "-l", "127.0.0.1:0") as k:
         if not is_confined(k.p.pid):
             pytest.skip("there is no sandbox here")
@@ -118,6 +118,7 @@ def echoes(where, context=None):
 # -- the sandbox -------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("sandbox")
 @pytest.mark.parametrize("handler", ["chat", "echo", "discard", "daytime", "relay"])
 def test_all_threads_are_confined(handler):
     options = ["--to", "127.0.0.1:9"] if handler == "relay" else []
@@ -134,6 +135,7 @@ def test_off():
         assert status(f"/proc/{k.p.pid}", "NoNewPrivs") == ["0"]
 
 
+@pytest.mark.usefixtures("sandbox")
 def test_require():
     with running("serve", "echo", "-l", "127.0.0.1:0", "--sandbox", "require") as k:
         assert is_confined(k.p.pid)
@@ -156,6 +158,7 @@ def test_programs_and_require(options):
     assert r.stderr.startswith("kquay: sandbox: service ") and "runs programs" in r.stderr
 
 
+@pytest.mark.usefixtures("sandbox")
 def test_relay_to_a_name_and_back(folder):
     """Names are looked up and UNIX sockets called from inside."""
     with running("serve", "echo", "-l", "localhost:0", "-l", f"unix:{folder}/s") as far:
@@ -169,6 +172,7 @@ def test_relay_to_a_name_and_back(folder):
 # -- reloads ---------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("sandbox")
 def test_reload_within(folder, certs):
     """New addresses, renewed certificates and files in the folders of old."""
     (folder / "tls").mkdir()
@@ -205,6 +209,7 @@ def test_reload_within(folder, certs):
     assert os.listdir(folder / "run") == []
 
 
+@pytest.mark.usefixtures("sandbox")
 @pytest.mark.parametrize("more, says", [
     ('"127.0.0.1:0", "unix:../other/s"', "/other: the sandbox has the folders of the start only"),
     ('"127.0.0.1:0"', "tls-certificate: ../other/c.pem: Permission denied (the sandbox has"),
@@ -346,6 +351,7 @@ def test_nobody_is_nobody():
 # -- keys --------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("sandbox")
 @as_root
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_keys_are_not_dumped(folder, certs, tls):
