@@ -48,6 +48,7 @@ static int watch_signals(struct kquay *);
 static void nothing(int);
 static kquay_watch_fn on_stop;
 static kquay_watch_fn on_reload;
+static kquay_watch_fn on_upgrade;
 static int watch_idle(void);
 static kquay_watch_fn on_idle;
 static void announce(void);
@@ -239,9 +240,9 @@ socket_option(int fd, int option)
 }
 
 /*
- * SIGTERM, SIGINT and SIGHUP, unless somebody wants them ignored.  They have a
- * handler, so they are no longer the end of the process.  Ignored they would
- * get lost while a child is started, which could inherit that.
+ * The signals that tell us something, unless somebody wants them ignored.  They
+ * have a handler, so they are no longer the end of the process.  Ignored they
+ * would get lost while a child is started, which could inherit that.
  */
 static int
 watch_signals(struct kquay *chief)
@@ -250,7 +251,7 @@ watch_signals(struct kquay *chief)
 		int number;
 		kquay_watch_fn *fn;
 	} signals[] = { { SIGTERM, on_stop }, { SIGINT, on_stop },
-		{ SIGHUP, on_reload } };
+		{ SIGHUP, on_reload }, { SIGUSR2, on_upgrade } };
 	struct sigaction catch = { .sa_handler = nothing,
 		.sa_flags = SA_RESTART };
 	struct sigaction before;
@@ -291,6 +292,12 @@ static void
 on_reload(struct kquay *q, const struct kevent *ev, void *arg)
 {
 	reload(NULL, NULL);
+}
+
+static void
+on_upgrade(struct kquay *q, const struct kevent *ev, void *arg)
+{
+	upgrade(NULL, NULL);
 }
 
 /* -- who is started for a caller, and ends without ------------------------- */

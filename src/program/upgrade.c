@@ -66,7 +66,7 @@ static int write_will(struct will *);
 static int leave_socket(struct will *, int, unsigned, const char *);
 static char **make_environment(const char *, int);
 static kquay_watch_fn on_word;
-static void forget(void);
+static void hang_up(void);
 static void tell(int, const char *);
 static int add_legacy(char *);
 
@@ -220,33 +220,34 @@ static void
 on_word(struct kquay *q, const struct kevent *ev, void *arg)
 {
 	char word, text[64];
+	int ready = read(heir.pipe, &word, 1) == 1;
 
-	if (read(heir.pipe, &word, 1) == 1) {
-		snprintf(text, sizeof(text), "MAINPID=%jd", (intmax_t)heir.pid);
-		activate_notify(text);
-		snprintf(text, sizeof(text), "upgraded: process %jd serves now",
-		    (intmax_t)heir.pid);
-		serve_bequeath();
-		tell(1, text);
+	hang_up();
+	if (!ready) {
+		while (waitpid(heir.pid, NULL, 0) == -1 && errno == EINTR)
+			;
+		heir.pid = 0;
+		tell(0,
+		    "not upgraded: the new program has ended, and has "
+		    "said why");
 		return;
 	}
-	while (waitpid(heir.pid, NULL, 0) == -1 && errno == EINTR)
-		;
-	forget();
-	tell(0,
-	    "not upgraded: the new program has ended at once, and has "
-	    "said why");
+	snprintf(text, sizeof(text), "MAINPID=%jd", (intmax_t)heir.pid);
+	activate_notify(text);
+	serve_bequeath();
+	snprintf(text, sizeof(text), "upgraded: process %jd serves now",
+	    (intmax_t)heir.pid);
+	tell(1, text);
 }
 
 static void
-forget(void)
+hang_up(void)
 {
 	struct kevent ev;
 
 	EV_SET(&ev, heir.pipe, EVFILT_READ, EV_DELETE, 0, 0, NULL);
 	(void)kquay_watch(worker_chief(), &ev, NULL, NULL);
 	close(heir.pipe);
-	heir.pid = 0;
 }
 
 static void
