@@ -43,6 +43,7 @@ struct rate {
 	uint64_t key[2];
 	size_t sets; /* a power of two */
 	struct bucket *bucket;
+	unsigned users;
 	pthread_mutex_t lock;
 };
 
@@ -152,6 +153,7 @@ rate_new(const struct rate_conf *conf)
 	rate->depth = (int64_t)conf->limit.burst * conf->limit.per_ms;
 	rate->most = conf->when == RATE_DELAY ? 2 * rate->depth : rate->depth;
 	rate->start = -1;
+	rate->users = 1;
 	rate->sets = 1;
 	while (rate->sets * WAYS < conf->sources)
 		rate->sets *= 2;
@@ -165,10 +167,34 @@ rate_new(const struct rate_conf *conf)
 	return rate;
 }
 
+struct rate *
+rate_share(struct rate *rate, const struct rate_conf *conf)
+{
+	const struct rate_conf *own = &rate->conf;
+
+	if (conf->limit.tokens != own->limit.tokens ||
+	    conf->limit.per_ms != own->limit.per_ms ||
+	    conf->limit.burst != own->limit.burst ||
+	    conf->v6_prefix != own->v6_prefix ||
+	    conf->sources != own->sources || conf->when != own->when)
+		return NULL;
+	pthread_mutex_lock(&rate->lock);
+	rate->users++;
+	pthread_mutex_unlock(&rate->lock);
+	return rate;
+}
+
 void
 rate_free(struct rate *rate)
 {
+	unsigned users;
+
 	if (rate == NULL)
+		return;
+	pthread_mutex_lock(&rate->lock);
+	users = --rate->users;
+	pthread_mutex_unlock(&rate->lock);
+	if (users > 0)
 		return;
 	pthread_mutex_destroy(&rate->lock);
 	free(rate->bucket);

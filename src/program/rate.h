@@ -52,6 +52,14 @@ struct rate;
 
 /* NULL with errno set. */
 struct rate *rate_new(const struct rate_conf *conf);
+
+/*
+ * The same table for one more user, if it is as conf wants it; or else NULL.
+ * So who has no token left gets none by a reload.
+ */
+struct rate *rate_share(struct rate *rate, const struct rate_conf *conf);
+
+/* Each user frees it. */
 void rate_free(struct rate *rate);
 
 /*

@@ -77,9 +77,18 @@ make_rate(struct service *s)
 		.v6_prefix = s->conf->rate_v6_prefix,
 		.sources = s->conf->rate_sources,
 		.when = s->conf->when_rate };
+	const struct service *before;
 
 	if (conf.limit.tokens == 0)
 		return 0;
+	TAILQ_FOREACH(before, &services_running, next) {
+		if (before->rate == NULL ||
+		    strcmp(before->conf->name, s->conf->name) != 0)
+			continue;
+		s->rate = rate_share(before->rate, &conf);
+		if (s->rate != NULL)
+			return 0;
+	}
 	s->rate = rate_new(&conf);
 	return s->rate == NULL ? -1 : 0;
 }

@@ -269,6 +269,28 @@ def test_a_reload_changes_who_may_call(tmp_path):
         assert k.wait()[0] == 0
 
 
+def test_a_reload_gives_no_tokens(tmp_path):
+    text = """
+        service "echo" {
+            handler = "echo"
+            listen = {"127.0.0.1:0"}
+            refusal = "%s"
+            rate = "%s"
+        }"""
+    conf = tmp_path / "k.conf"
+    conf.write_text(text % ("not you", "2/h"))
+    with running("run", "-c", "k.conf", cwd=tmp_path) as k:
+        assert [call(k) for _ in range(3)] == [True, True, False]
+        conf.write_text(text % ("changed", "2/h"))
+        k.signal(signal.SIGHUP)
+        until(lambda: k.client().line() == "changed", "the new one is there")
+        conf.write_text(text % ("not you", "3/h"))
+        k.signal(signal.SIGHUP)
+        until(lambda: call(k), "which a new rate does")
+        k.signal()
+        assert k.wait()[0] == 0
+
+
 @pytest.mark.parametrize("option, value, wrong", [
     ("allow", "localhost", "none of an address, a network such as "
      "192.0.2.0/24 or 2001:db8::/32, uid:, gid:, unix and all"),

@@ -338,6 +338,31 @@ START_TEST(places_of_full_buckets_are_free)
 }
 END_TEST
 
+/* By a service before and after a reload. */
+START_TEST(a_table_is_handed_on)
+{
+	static const struct rate_conf others[] = {
+		{ { 2, 3600000, 1 }, 64, 8, RATE_REFUSE },
+		{ { 1, 1000, 1 }, 64, 8, RATE_REFUSE },
+		{ { 1, 3600000, 2 }, 64, 8, RATE_REFUSE },
+		{ { 1, 3600000, 1 }, 63, 8, RATE_REFUSE },
+		{ { 1, 3600000, 1 }, 64, 9, RATE_REFUSE },
+		{ { 1, 3600000, 1 }, 64, 8, RATE_DELAY },
+	};
+	struct rate_conf conf = { { 1, 3600000, 1 }, 64, 8, RATE_REFUSE };
+	size_t i;
+
+	start("1/h burst 1", RATE_REFUSE, 8);
+	ck_assert_int_eq(take("192.0.2.1", 0, 0), 0);
+	for (i = 0; i < COUNT(others); i++)
+		ck_assert_ptr_null(rate_share(rate, &others[i]));
+	ck_assert_ptr_eq(rate_share(rate, &conf), rate);
+	rate_free(rate);
+	ck_assert_int_eq(take("192.0.2.1", 0, 0), -1);
+	ck_assert_int_eq(take("192.0.2.2", 0, 0), 0);
+}
+END_TEST
+
 enum { THREADS = 4, CALLS = 200000, SHARED = 4, BURST = 100000 };
 
 static pthread_barrier_t all_there;
@@ -380,7 +405,8 @@ main(void)
 		&who_is_delayed_has_its_token, &nothing_is_rounded,
 		&the_ends_of_the_range, &a_clock_that_is_a_little_behind,
 		&a_full_table_keeps_the_rate, &a_crowd_resets_no_bucket,
-		&places_of_full_buckets_are_free, &workers_share_the_table };
+		&places_of_full_buckets_are_free, &a_table_is_handed_on,
+		&workers_share_the_table };
 	Suite *suite = suite_create("rate");
 	TCase *tc = tcase_create("rate");
 	SRunner *runner;
