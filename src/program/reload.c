@@ -22,6 +22,7 @@
 #include "reload.h"
 #include "secure.h"
 #include "serve.h"
+#include "upgrade.h"
 
 #define SETTLE_MS 200 /* a file that is being written is left alone */
 #define AWAIT_MS 1000 /* a file that is not there may come back */
@@ -82,6 +83,12 @@ reload(reload_told_fn *told, void *arg)
 		begin();
 }
 
+int
+reload_begun(void)
+{
+	return change.busy;
+}
+
 /* For the first request; what it complains of is the answer. */
 static void
 begin(void)
@@ -118,12 +125,12 @@ prepare(struct program_conf *conf)
 	struct service *s;
 	char why[512];
 
-	if (serve_stopping()) {
-		complain("not reloaded: it is about to end");
+	if (serve_stopping() || upgrade_begun()) {
+		complain("it is about to end");
 		return -1;
 	}
 	if (now->file == NULL) {
-		complain("not reloaded: there is no configuration file");
+		complain("there is no configuration file");
 		return -1;
 	}
 	if (config_read(now->file, conf) == -1)
@@ -303,6 +310,7 @@ changed(struct errand *e)
 		s->retired = 1;
 		serve_retire(s, s->conf->retire_ms);
 	}
+	serve_follow();
 	snprintf(text, sizeof(text),
 	    "reloaded: of the services %u as before, "
 	    "%u begun, %u retired",

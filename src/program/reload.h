@@ -21,6 +21,9 @@ typedef void reload_told_fn(int ok, const char *text, void *arg);
  */
 void reload(reload_told_fn *told, void *arg);
 
+/* Is one under way? */
+int reload_begun(void);
+
 /* Reload when the configuration file changes.  0, or -1 with errno. */
 int reload_watch(void);
 

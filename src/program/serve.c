@@ -426,10 +426,20 @@ serve_stopping(void)
 void
 serve_stop(void)
 {
+	if (stopping++ == 0) {
+		activate_notify("STOPPING=1");
+		upgrade_cancel();
+	}
+	serve_follow();
+}
+
+void
+serve_follow(void)
+{
 	struct service *s;
 
-	if (stopping++ == 0)
-		activate_notify("STOPPING=1");
+	if (stopping == 0)
+		return;
 	TAILQ_FOREACH(s, &services_running, next)
 		drain(s);
 	TAILQ_FOREACH(s, &services_retired, next)

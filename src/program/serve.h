@@ -28,6 +28,9 @@ void serve_adopt(struct program_conf *new);
  */
 void serve_stop(void);
 
+/* After serve_stop() the lists of services have changed: those come along. */
+void serve_follow(void);
+
 /* Another process has taken our place: end with the last connection. */
 void serve_bequeath(void);
 

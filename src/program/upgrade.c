@@ -90,15 +90,31 @@ upgrade(reload_told_fn *told, void *arg)
 {
 	char why[PATH_MAX + 256];
 
-	if (heir.pid != 0 || serve_stopping()) {
+	if (heir.pid != 0 || serve_stopping() || reload_begun()) {
 		if (told != NULL)
-			told(0, "not upgraded: it is about to end", arg);
+			told(0,
+			    "not upgraded: it is about to end, or to "
+			    "reload",
+			    arg);
 		return;
 	}
 	heir.told = told;
 	heir.arg = arg;
 	if (start(why, sizeof(why)) == -1)
 		tell(0, why);
+}
+
+int
+upgrade_begun(void)
+{
+	return heir.pid != 0;
+}
+
+void
+upgrade_cancel(void)
+{
+	if (heir.pid != 0 && heir.pipe != -1)
+		kill(heir.pid, SIGTERM);
 }
 
 static int
@@ -248,6 +264,7 @@ hang_up(void)
 	EV_SET(&ev, heir.pipe, EVFILT_READ, EV_DELETE, 0, 0, NULL);
 	(void)kquay_watch(worker_chief(), &ev, NULL, NULL);
 	close(heir.pipe);
+	heir.pipe = -1;
 }
 
 static void

@@ -17,6 +17,12 @@ void upgrade_remember(int argc, char **argv);
 /* Do it, and have told called when it is decided; from the main thread. */
 void upgrade(reload_told_fn *told, void *arg);
 
+/* Is another on its way, or here? */
+int upgrade_begun(void);
+
+/* We end before the other is ready: it is to end, too. */
+void upgrade_cancel(void);
+
 /* -- the newer one --------------------------------------------------------- */
 
 /* See what we have inherited.  0, or -1 having said what is wrong. */
