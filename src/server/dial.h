@@ -1,6 +1,6 @@
 /*
- * What outgoing connections are made of: names become addresses (resolve.c),
- * the addresses race (race.c), and the winner is a connection (dial.c).
+ * What outgoing connections are made of: names become addresses (resolve.c; the
+ * service may ask, too, by request.c), the addresses race (race.c), and the winner is a connection (dial.c).
  */
 #ifndef KQUAY_DIAL_H
 #define KQUAY_DIAL_H
@@ -33,6 +33,31 @@ struct query {
 	    const struct answer *answer);
 };
 
+/*
+ * Somebody whom the loop will call back, once: by deliver, which frees it, at
+ * the end of a batch after kquay_errand_done(), with err 0, or ECANCELED when
+ * the loop is freed.
+ */
+struct errand {
+	STAILQ_ENTRY(errand) next; /* of those that are done */
+	LIST_ENTRY(errand) link;   /* of all */
+	void (*deliver)(struct kquay *q, struct errand *e, int err);
+};
+
+int kquay_errand_begin(struct kquay *q, struct errand *e);
+void kquay_errand_undo(struct errand *e);
+void kquay_errand_done(struct kquay *q, struct errand *e);
+
+/* Who waits for a message with records; err, or the message. */
+struct records {
+	struct kquay *q;
+	void (*fn)(struct records *records, int err,
+	    const unsigned char *message, size_t len);
+};
+
+int kquay_resolve_records(struct kquay *q, const char *name, int type,
+    struct records *records);
+int kquay_answer_add(struct answer *answer, const struct sockaddr *sa);
 int kquay_resolve_port(const char *port, in_port_t *number);
 int kquay_resolve_numeric(const char *host, union peer_addr *addr);
 int kquay_resolve_ask(struct kquay *q, const char *host, struct query *query);

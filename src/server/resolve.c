@@ -52,26 +52,14 @@ struct lookup {
 	char name[];
 };
 
-/* A kquay_resolve(). */
-struct request {
-	STAILQ_ENTRY(request) next; /* of those with an answer */
-	LIST_ENTRY(request) link;   /* of all */
-	struct query query;
-	struct kquay *q;
-	struct answer answer[FAMILIES];
-	in_port_t port; /* in network order */
-	kquay_resolve_fn *fn;
-	void *arg;
-};
-
 struct resolver {
 	ares_channel channel; /* NULL: none yet */
 	unsigned asking;      /* questions to c-ares */
 	struct stat conf;     /* resolv.conf as it was */
 	int ms, tries;
 	LIST_HEAD(, lookup) lookups;
-	LIST_HEAD(, request) requests;
-	STAILQ_HEAD(, request) done;
+	LIST_HEAD(, errand) errands;
+	STAILQ_HEAD(, errand) done; /* those of them with an answer */
 };
 
 static struct resolver *resolver_of(struct kquay *q);
@@ -81,150 +69,16 @@ static void watch(void *arg, ares_socket_t fd, int readable, int writable);
 static int local(struct kquay *q, const char *host, struct query *query);
 static int loopback(const char *host);
 static int from_hosts(struct kquay *q, const char *host, struct query *query);
-static int add(struct answer *answer, const struct sockaddr *sa);
 static struct lookup *find(const struct resolver *r, const char *host);
 static struct lookup *ask(struct kquay *q, const char *host);
 static void ask_half(struct half *half);
 static void finish(struct lookup *lookup);
+static void recorded(void *arg, int status, int timeouts,
+    unsigned char *message, int len);
 static void answered(void *arg, int status, int timeouts,
     struct ares_addrinfo *info);
 static int collect(struct answer *answer, const struct ares_addrinfo *info);
 static int error_of(int status);
-static void request_answered(struct query *query, enum family family,
-    const struct answer *answer);
-static void deliver(struct request *request);
-static struct addrinfo *chain(const struct request *request);
-static void request_free(struct request *request);
-
-/* -- what the service calls ------------------------------------------------ */
-
-int
-kquay_resolve(struct kquay *q, const char *host, const char *port,
-    kquay_resolve_fn *fn, void *arg)
-{
-	struct resolver *r = resolver_of(q);
-	struct request *request;
-	in_port_t number;
-	int saved;
-
-	if (q->stopping) {
-		errno = ESHUTDOWN;
-		return -1;
-	}
-	if (r == NULL || kquay_resolve_port(port, &number) == -1)
-		return -1;
-	request = calloc(1, sizeof(*request));
-	if (request == NULL)
-		return -1;
-	request->q = q;
-	request->port = number;
-	request->fn = fn;
-	request->arg = arg;
-	request->query.fn = request_answered;
-	LIST_INSERT_HEAD(&r->requests, request, link);
-	if (kquay_resolve_ask(q, host, &request->query) == 0)
-		return 0;
-	saved = errno;
-	request_free(request);
-	errno = saved;
-	return -1;
-}
-
-static struct request *
-request_of(struct query *query)
-{
-	return (struct request *)(void *)((char *)query -
-	    offsetof(struct request, query));
-}
-
-/* One half of a request's answer; with the second it waits for the loop. */
-static void
-request_answered(struct query *query, enum family family,
-    const struct answer *answer)
-{
-	struct request *request = request_of(query);
-	struct answer *mine = &request->answer[family];
-	uint32_t i;
-
-	for (i = 0; i < answer->n; i++)
-		if (add(mine, &answer->addrs[i].sa) == -1)
-			break;
-	mine->known = 1;
-	mine->err = answer->err;
-	mine->ttl = answer->ttl;
-	if (i < answer->n)
-		mine->err = ENOMEM;
-	if (request->answer[FAMILY_6].known && request->answer[FAMILY_4].known)
-		STAILQ_INSERT_TAIL(&request->q->resolver->done, request, next);
-}
-
-/* Call back, and be done with it. */
-static void
-deliver(struct request *request)
-{
-	const struct answer *six = &request->answer[FAMILY_6];
-	const struct answer *four = &request->answer[FAMILY_4];
-	struct addrinfo *list = NULL;
-	uint32_t ttl = 0;
-	int err;
-
-	if (six->n + four->n != 0) {
-		list = chain(request);
-		err = list == NULL ? ENOMEM : 0;
-		ttl = six->n == 0 || (four->n != 0 && four->ttl < six->ttl) ?
-		    four->ttl :
-		    six->ttl;
-	} else
-		err =
-		    six->err == ENOENT || six->err == 0 ? four->err : six->err;
-	request->fn(request->q, err, list, ttl, request->arg);
-	free(list);
-	request_free(request);
-}
-
-/*
- * All addresses, by turns from each family as they would be tried; in one
- * piece of memory.  NULL if there is none.
- */
-static struct addrinfo *
-chain(const struct request *request)
-{
-	const struct answer *of = request->answer;
-	uint32_t n = of[FAMILY_6].n + of[FAMILY_4].n, i = 0, turn;
-	union peer_addr *addr;
-	struct addrinfo *list;
-	int family;
-
-	list = calloc(n, sizeof(*list) + sizeof(*addr));
-	if (list == NULL)
-		return NULL;
-	addr = (void *)(list + n);
-	for (turn = 0; i < n; turn++)
-		for (family = 0; family < FAMILIES; family++) {
-			if (turn >= of[family].n)
-				continue;
-			addr[i] = of[family].addrs[turn];
-			addr_set_port(&addr[i], request->port);
-			list[i].ai_family = addr[i].sa.sa_family;
-			list[i].ai_socktype = SOCK_STREAM;
-			list[i].ai_addr = &addr[i].sa;
-			list[i].ai_addrlen = addr_len(&addr[i]);
-			if (i > 0)
-				list[i - 1].ai_next = &list[i];
-			i++;
-		}
-	return list;
-}
-
-static void
-request_free(struct request *request)
-{
-	kquay_resolve_cancel(&request->query);
-	LIST_REMOVE(request, link);
-	free(request->answer[FAMILY_6].addrs);
-	free(request->answer[FAMILY_4].addrs);
-	free(request);
-}
 
 /* -- what the loop calls --------------------------------------------------- */
 
@@ -253,18 +107,19 @@ void
 kquay_resolve_turn(struct kquay *q)
 {
 	struct resolver *r = q->resolver;
-	struct request *request, *last;
+	struct errand *e, *last;
 
 	if (r->asking != 0)
 		ares_process_fd(r->channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
-	last = STAILQ_LAST(&r->done, request, next);
+	last = STAILQ_LAST(&r->done, errand, next);
 	if (last == NULL)
 		return;
 	do {
-		request = STAILQ_FIRST(&r->done);
+		e = STAILQ_FIRST(&r->done);
 		STAILQ_REMOVE_HEAD(&r->done, next);
-		deliver(request);
-	} while (request != last);
+		LIST_REMOVE(e, link);
+		e->deliver(q, e, 0);
+	} while (e != last);
 }
 
 /* As kquay_due(). */
@@ -286,18 +141,50 @@ void
 kquay_resolve_fini(struct kquay *q)
 {
 	struct resolver *r = q->resolver;
-	struct request *request;
-	struct addrinfo *none = NULL;
+	struct errand *e;
 
 	if (r == NULL)
 		return;
-	while ((request = LIST_FIRST(&r->requests)) != NULL) {
-		request->fn(q, ECANCELED, none, 0, request->arg);
-		request_free(request);
-	}
+	/* c-ares answers what it was asked. */
 	close_channel(r);
+	while ((e = LIST_FIRST(&r->errands)) != NULL) {
+		LIST_REMOVE(e, link);
+		e->deliver(q, e, ECANCELED);
+	}
 	free(r);
 	q->resolver = NULL;
+}
+
+/* -- errands --------------------------------------------------------------- */
+
+/* e is the loop's from now on.  0, or -1 with errno. */
+int
+kquay_errand_begin(struct kquay *q, struct errand *e)
+{
+	struct resolver *r = resolver_of(q);
+
+	if (q->stopping) {
+		errno = ESHUTDOWN;
+		return -1;
+	}
+	if (r == NULL)
+		return -1;
+	LIST_INSERT_HEAD(&r->errands, e, link);
+	return 0;
+}
+
+/* It could not begin. */
+void
+kquay_errand_undo(struct errand *e)
+{
+	LIST_REMOVE(e, link);
+}
+
+/* It has its answer, to be delivered at the end of a batch. */
+void
+kquay_errand_done(struct kquay *q, struct errand *e)
+{
+	STAILQ_INSERT_TAIL(&q->resolver->done, e, next);
 }
 
 /* -- asking ---------------------------------------------------------------- */
@@ -470,7 +357,7 @@ from_hosts(struct kquay *q, const char *host, struct query *query)
 					  (void *)&addr.in4.sin_addr;
 		for (p = he->h_addr_list; *p != NULL; p++) {
 			memcpy(to, *p, (size_t)he->h_length);
-			(void)add(&answer[family], &addr.sa);
+			(void)kquay_answer_add(&answer[family], &addr.sa);
 		}
 		found += answer[family].n;
 		ares_free_hostent(he);
@@ -486,8 +373,8 @@ from_hosts(struct kquay *q, const char *host, struct query *query)
 }
 
 /* One more address, unless it is there already.  0, or -1 without memory. */
-static int
-add(struct answer *answer, const struct sockaddr *sa)
+int
+kquay_answer_add(struct answer *answer, const struct sockaddr *sa)
 {
 	union peer_addr addr, *addrs;
 	uint32_t i;
@@ -521,7 +408,7 @@ resolver_of(struct kquay *q)
 	r->ms = ASK_MS;
 	r->tries = ASK_TRIES;
 	LIST_INIT(&r->lookups);
-	LIST_INIT(&r->requests);
+	LIST_INIT(&r->errands);
 	STAILQ_INIT(&r->done);
 	q->resolver = r;
 	return r;
@@ -719,7 +606,8 @@ collect(struct answer *answer, const struct ares_addrinfo *info)
 	for (node = info->nodes; node != NULL; node = node->ai_next) {
 		if (node->ai_ttl >= 0 && (uint32_t)node->ai_ttl < ttl)
 			ttl = (uint32_t)node->ai_ttl;
-		if (add(answer, node->ai_addr) == -1 && answer->n == 0)
+		if (kquay_answer_add(answer, node->ai_addr) == -1 &&
+		    answer->n == 0)
 			return -1;
 	}
 	answer->ttl = ttl;
@@ -742,6 +630,37 @@ finish(struct lookup *lookup)
 	for (family = FAMILY_6; family < FAMILIES; family++)
 		free(lookup->half[family].answer.addrs);
 	free(lookup);
+}
+
+/*
+ * Ask for the records of this type that name has.  Their name servers' message
+ * is told by fn, once, and maybe before this returns.  0, or -1 with errno.
+ */
+int
+kquay_resolve_records(struct kquay *q, const char *name, int type,
+    struct records *records)
+{
+	struct resolver *r = resolver_of(q);
+
+	if (r == NULL || open_channel(q) == -1)
+		return -1;
+	r->asking++;
+	records->q = q;
+	ares_query(r->channel, name, 1, type, recorded, records);
+	return 0;
+}
+
+static void
+recorded(void *arg, int status, int timeouts, unsigned char *message, int len)
+{
+	struct records *records = arg;
+
+	(void)timeouts;
+	records->q->resolver->asking--;
+	if (status == ARES_SUCCESS)
+		records->fn(records, 0, message, (size_t)len);
+	else
+		records->fn(records, error_of(status), NULL, 0);
 }
 
 /* EAGAIN is a name server that cannot tell, now. */

@@ -258,6 +258,7 @@ expect_before_tls(const char *header)
 	struct kquay_conf conf = { .maxconn = 4,
 		.udatasz = sizeof(int),
 		.refusal = "no\n" };
+	SSL_CTX *ctx;
 	SSL *ssl;
 	int fd;
 
@@ -281,7 +282,9 @@ expect_before_tls(const char *header)
 	UNTIL(seen.asked == 2);
 	kit_settle();
 	ck_assert_int_eq(seen.opened, 0);
-	ssl = tls_client_at(tls_client_ctx(NULL), "host.example", fd);
+	ctx = tls_client_ctx(NULL);
+	ssl = tls_client_at(ctx, "host.example", fd);
+	SSL_CTX_free(ctx);
 	tls_shake(ssl);
 	tls_expect(ssl, "open\n");
 	ck_assert_int_eq(seen.asked, 2);

@@ -11,7 +11,14 @@
 #include <strings.h>
 #include <unistd.h>
 
-enum { HEADER = 12, TYPE_A = 1, TYPE_CNAME = 5, TYPE_AAAA = 28, TC = 2 };
+enum {
+	HEADER = 12,
+	TYPE_A = 1,
+	TYPE_CNAME = 5,
+	TYPE_AAAA = 28,
+	TYPE_SRV = 33,
+	TC = 2
+};
 
 /* A message with room for its length before it, and who gets it. */
 struct message {
@@ -22,7 +29,7 @@ struct message {
 	unsigned char bytes[1024];
 };
 
-unsigned dns_udp, dns_tcp, dns_a, dns_aaaa;
+unsigned dns_udp, dns_tcp, dns_a, dns_aaaa, dns_srv;
 
 static const struct dns_name *names;
 static int udp = -1, tcp = -1, calls[16];
@@ -125,6 +132,42 @@ addresses(struct message *m, size_t owner, const struct dns_name *n, int type)
 }
 
 static void
+services(struct message *m, size_t owner, const struct dns_name *n)
+{
+	unsigned priority, weight, port;
+	unsigned char data[256 + 6];
+	const char *p = n->srv;
+	char name[256];
+	int used;
+
+	if (n->raw != NULL)
+		record(m, owner, TYPE_SRV, n->ttl, n->raw, n->rawlen);
+	for (; p != NULL &&
+	     sscanf(p, "%u %u %u %255s%n", &priority, &weight, &port, name,
+		 &used) == 4;
+	     p += used) {
+		data[0] = (unsigned char)(priority >> 8);
+		data[1] = (unsigned char)priority;
+		data[2] = (unsigned char)(weight >> 8);
+		data[3] = (unsigned char)weight;
+		data[4] = (unsigned char)(port >> 8);
+		data[5] = (unsigned char)port;
+		record(m, owner, TYPE_SRV, n->ttl, data,
+		    6 + encode(strcmp(name, ".") == 0 ? "" : name, data + 6));
+	}
+}
+
+/* Records of this type, for the name at owner. */
+static void
+records(struct message *m, size_t owner, const struct dns_name *n, int type)
+{
+	if (type == TYPE_SRV)
+		services(m, owner, n);
+	else
+		addresses(m, owner, n, type);
+}
+
+static void
 transmit(struct message *m)
 {
 	unsigned char framed[2 + sizeof(m->bytes)];
@@ -164,6 +207,7 @@ answer(struct message *m)
 	m->tcp ? dns_tcp++ : dns_udp++;
 	dns_a += type == TYPE_A;
 	dns_aaaa += type == TYPE_AAAA;
+	dns_srv += type == TYPE_SRV;
 	m->len = at + 4;
 	memset(m->bytes + 6, 0, 6);
 	m->bytes[2] = 0x84;
@@ -181,9 +225,9 @@ answer(struct message *m)
 		at = encode(n->cname, wire);
 		record(m, HEADER, TYPE_CNAME, n->ttl, wire, at);
 		owner = m->len - at;
-		addresses(m, owner, find(n->cname), type);
+		records(m, owner, find(n->cname), type);
 	} else
-		addresses(m, owner, n, type);
+		records(m, owner, n, type);
 	ms = type == TYPE_A ? n->a_ms : n->aaaa_ms;
 	if (ms == 0)
 		transmit(m);
@@ -274,7 +318,7 @@ dns_open(const struct dns_name *table)
 	socklen_t len = sizeof(sin);
 
 	names = table;
-	ncalls = dns_udp = dns_tcp = dns_a = dns_aaaa = 0;
+	ncalls = dns_udp = dns_tcp = dns_a = dns_aaaa = dns_srv = 0;
 	udp = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	tcp = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	ck_assert_int_eq(bind(tcp, (void *)&sin, len), 0);

@@ -15,12 +15,15 @@ struct dns_name {
 	int		 a_ms, aaaa_ms;	/* after how long */
 	int		 rcode;
 	bool		 cut;		/* by UDP say that it was cut off */
+	const char	*srv;		/* "PRIORITY WEIGHT PORT NAME ..." */
+	const void	*raw;		/* or what is in a record of SRV */
+	size_t		 rawlen;
 	const char	*cname;		/* the name is another one for this */
 	unsigned	 ttl;
 };
 
-/* How often was asked, by UDP and TCP, for A, AAAA and others. */
-extern unsigned dns_udp, dns_tcp, dns_a, dns_aaaa;
+/* How often was asked, by UDP and TCP, for A, AAAA and SRV. */
+extern unsigned dns_udp, dns_tcp, dns_a, dns_aaaa, dns_srv;
 
 /* Open the server, for a table that ends with a NULL name: what to use as
    conf.nameservers. */

@@ -267,6 +267,7 @@ END_TEST
 START_TEST(the_new_ones_tls_is_used)
 {
 	struct kquay_tls *tls;
+	SSL_CTX *ctx;
 	SSL *ssl;
 	int fd;
 
@@ -275,7 +276,9 @@ START_TEST(the_new_ones_tls_is_used)
 	ck_assert_int_eq(kquay_tls(to, tls), 0);
 	fd = kit_connect(); /* it waits, and speaks TLS only then */
 	ck_assert_int_eq(kquay_give(q, 0, to), 0);
-	ssl = tls_client_at(tls_client_ctx(NULL), "host.example", fd);
+	ctx = tls_client_ctx(NULL);
+	ssl = tls_client_at(ctx, "host.example", fd);
+	SSL_CTX_free(ctx);
 	tls_shake(ssl);
 	tls_expect(ssl, "new\n");
 	tls_close(ssl);
