@@ -7,11 +7,12 @@ is; every configuration that is shown is a good one.
 import os
 import re
 import shlex
+import shutil
 import subprocess
 
 import pytest
 
-from kquay import ROOT, once
+from kquay import DEADLINE, ROOT, once
 
 CONF = (ROOT / "man" / "kquay.conf.5").read_text()
 PAGE = (ROOT / "man" / "kquay.8").read_text()
@@ -111,6 +112,17 @@ def test_defaults(handler):
         body = plain(bodies[name])
         if default not in ("", '""'):
             assert default in body.partition("Default:")[2], name
+
+
+def test_environment():
+    """What the program asks for stands in ENVIRONMENT."""
+    sources = [path.read_text()
+               for path in (ROOT / "src" / "program").glob("*.c")]
+    asked = {name for text in sources
+             for name in re.findall(r'(?:getenv|number_of)\("(\w+)"\)', text)}
+    listed = " ".join(re.findall(r"^\.It Ev (.*)",
+                                 parts(PAGE, "Sh")["ENVIRONMENT"], re.M))
+    assert {"PATH", "NOTIFY_SOCKET"} <= asked <= set(re.findall(r"\w+", listed))
 
 
 def test_letters():
@@ -243,6 +255,19 @@ def test_migration(etc):
                 pairs += 1
         before = commands_in(text) if language == "sh" else []
     assert pairs >= 8 and files > pairs
+
+
+@pytest.mark.skipif(shutil.which("haproxy") is None,
+                    reason="there is no haproxy")
+def test_haproxy_of_migration(tmp_path):
+    """What kquay is compared with is what HAProxy takes."""
+    shown = [text for language, text in blocks(MIGRATION)
+             if language == "haproxy"]
+    assert len(shown) == 2
+    for text in shown:
+        (tmp_path / "haproxy.cfg").write_text(text)
+        subprocess.run(["haproxy", "-c", "-f", tmp_path / "haproxy.cfg"],
+                       check=True, timeout=DEADLINE)
 
 
 def test_readme(etc):
