@@ -7,7 +7,7 @@
  * libmicrohttpd and the C library do, for threads, sockets, memory and files.
  * Any other does not exist (ENOSYS), which is what a C library that is newer
  * than this list can cope with; nobody is killed, for a peer that makes us try
- * must not end the service of the others.  The kernel's audit log has them.
+ * must not end the service of the others.
  *
  * Programs are run for one purpose: `kquay upgrade' starts the new one.  So
  * what is in the folder of our own program may be run, if Landlock can tell;
@@ -355,7 +355,6 @@ do_less(int run)
 		return ENOMEM;
 	/* A tree is faster than a list, and is not known everywhere. */
 	(void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
-	(void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_LOG, 1);
 	error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
 	if (error == 0)
 		error = allow_calls(filter, run);

@@ -25,6 +25,7 @@
 #include "descriptors.h"
 #include "log.h"
 #include "reload.h"
+#include "sandbox.h"
 #include "serve.h"
 #include "session.h"
 #include "upgrade.h"
@@ -148,8 +149,10 @@ give_up(void)
 {
 	char why[512];
 
-	if (confine(why, sizeof(why)) == 0)
+	if (confine(why, sizeof(why)) == 0) {
+		log_line(LEVEL_DEBUG, "sandbox: %s", sandbox_state());
 		return 0;
+	}
 	complain("%s", why);
 	return -1;
 }

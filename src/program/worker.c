@@ -169,6 +169,8 @@ thread_main(void *arg)
 static void
 work(struct worker *w)
 {
+	/* What was told before is not to wait for the first event. */
+	w->log_ms = log_flush();
 	while (!w->leaving ||
 	    TAILQ_NEXT(TAILQ_FIRST(&w->branches), next) != NULL) {
 		if (turn(w) == -1) {

@@ -233,6 +233,21 @@ def test_reload_outside(folder, certs, more, says):
     assert os.listdir(folder / "other") == ["c.pem"]
 
 
+@pytest.mark.usefixtures("sandbox")
+def test_log_is_rotated(folder):
+    """The new file is made from inside, in the folder of the old."""
+    (folder / "log").mkdir()
+    text = 'log = "file:log/l"\nlog-level = debug\n' + service('"127.0.0.1:0"')
+    with Running(folder, text) as k:
+        first = folder / "log" / "l"
+        until(lambda: "sandbox: seccomp" in first.read_text(), "the first line")
+        first.rename(folder / "log" / "l.1")
+        k.p.send_signal(signal.SIGHUP)
+        until(first.exists, "a new log")
+        assert echoes(k.listening[0])
+        until(lambda: "peer=127.0.0.1:" in first.read_text(), "the connection's line")
+
+
 # -- another user -------------------------------------------------------------
 
 
