@@ -31,6 +31,7 @@ HAPROXY = """
 global
 	nbthread 1
 	maxconn {most}
+	maxpipes 64
 defaults
 	mode tcp
 	timeout connect 10s
@@ -88,7 +89,7 @@ def wrote(name, text, **words):
 
 
 def haproxy(more=""):
-    return lambda w: ["haproxy", "-db", "-q", "-f",
+    return lambda w: ["haproxy", "-db", "-f",
                       wrote("haproxy", HAPROXY, more=more, **w)]
 
 
@@ -328,7 +329,7 @@ def memory(bench, kinds, far, count):
              "16 KiB each way": "-s 16384"}
     held = {name: {} for name in loads}
     for kind in kinds:
-        n = min(count, 200) if kind.children else count
+        n = min(count, 200 if kind.children else kind.most)
         for name, how in loads.items():
             say(f"{n} idle connections to {kind.label}, {name}")
             server = Peer(bench, kind, far.port)
@@ -368,9 +369,12 @@ def peers(bench):
                best(took, BULK, "kquay", ["HAProxy"], {load.label: 0.5 for load in BULK})]
     rows = [["kquay, ratio; target", *(load.label for load in loads)],
             ["to the best of HAProxy and nginx; bulk to HAProxy", *against[0], *against[1]]]
-    kept = [["PSS of each, B", *held]]
+    kept = [[f"Bytes for each of {count:,} idle or less", *held]]
     kept += [[k.label, *(number(row.get(k.label), ",.0f") for row in held.values())]
              for k in kinds if k.label != "the same again"]
+    kept.append(["target of kquay", *(
+        f"512, {'met' if row['kquay'] <= 512 else 'not met'}"
+        if row.get("kquay") is not None else "" for row in held.values())])
     return ([told, cpu_table(took, loads, labels), table(*rows), table(*kept),
              calls_table(calls, [x for x in labels if x != "socat"])],
             {"cpu": took, "calls": calls, "idle": held}, plot_data(took, labels))
