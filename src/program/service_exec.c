@@ -32,8 +32,8 @@
 #include <kquay.h>
 
 #include "account.h"
-#include "complain.h"
 #include "launch.h"
+#include "log.h"
 #include "sandbox.h"
 #include "service.h"
 #include "session.h"
@@ -84,8 +84,8 @@ exec_open(struct kquay_conn *c)
 	child->id = kquay_id(c);
 	strlcpy(child->peer, kquay_peer(c), sizeof(child->peer));
 	if ((error = start(c, child)) != 0) {
-		complain("service \"%s\": %s: %s: %s",
-		    service_conf_of(kquay_of(c))->name, child->peer,
+		log_service(LEVEL_ERROR, service_conf_of(kquay_of(c))->name,
+		    "%s: %s: %s", child->peer,
 		    ((const struct exec_conf *)service_conf_of(kquay_of(c)))
 			->command.word[0],
 		    strerror(error));
@@ -97,7 +97,8 @@ exec_open(struct kquay_conn *c)
 	if (kquay_watch(kquay_of(c), &ev, on_end, child) == 0)
 		return 0;
 	/* Nobody would ever reap it. */
-	complain("kevent: %s", strerror(errno));
+	log_service(LEVEL_ERROR, service_conf_of(kquay_of(c))->name,
+	    "kevent: %s", strerror(errno));
 	kill(-child->pid, SIGKILL);
 	while (waitpid(child->pid, NULL, 0) == -1 && errno == EINTR)
 		;
@@ -209,10 +210,10 @@ tell(const struct kquay *q, const struct child *child)
 		if (errno != EINTR)
 			return;
 	if (WIFSIGNALED(status))
-		complain("service \"%s\": %s: ended by %s", name, child->peer,
+		log_service(LEVEL_NOTICE, name, "%s: ended by %s", child->peer,
 		    strsignal(WTERMSIG(status)));
 	else if (WEXITSTATUS(status) != 0)
-		complain("service \"%s\": %s: exit status %d", name,
+		log_service(LEVEL_NOTICE, name, "%s: exit status %d",
 		    child->peer, WEXITSTATUS(status));
 }
 

@@ -134,7 +134,10 @@ def test_errors_are_ours_and_an_ill_end_is_told(tmp_path):
     assert code == 0
     lines = errors.splitlines()
     assert lines.count("to all") == 3
-    assert f'kquay: service "exec": {c.name()}: exit status 3' in lines
+    told = [line.split(" service=exec ")[1] for line in lines
+            if line.startswith("time=")]
+    assert f'msg="{c.name()}: exit status 3"' in told
+    assert f'msg="{d.name()}: ended by Segmentation fault"' in told
     assert len(lines) == 5, lines
 
 
