@@ -42,9 +42,9 @@ typedef void lookup_fn(const struct target *target, const struct found *list,
 int lookup_needed(const struct target *target);
 
 /*
- * Have fn called with the addresses of target, in a later step of q, and
- * whenever they have been asked for again; not if nobody can tell at the
- * moment, unless that is the first answer.  NULL with errno.
+ * Have fn called with the addresses of target, and again whenever they have
+ * been asked for again; not if nobody can tell at the moment, unless that is
+ * the first answer.  NULL with errno.
  */
 struct lookup *lookup_new(struct kquay *q, const struct target *target,
     lookup_fn *fn, void *arg);

@@ -28,6 +28,7 @@
 #include "lookup.h"
 #include "upstream.h"
 
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define RANK_BACKUP 0x10000 /* and what SRV records say, which is less */
 
 TAILQ_HEAD(endpoint_list, endpoint);
@@ -72,11 +73,12 @@ static int begin_lookups(struct upstream *);
 static lookup_fn on_addresses;
 static struct endpoint *keep_address(struct upstream *, const struct target *,
     const struct found *);
-static void address_text(const struct found *, char *, size_t, char *, size_t);
+static void address_text(const struct found *, char[NI_MAXHOST],
+    char[NI_MAXSERV], char *, size_t);
 static void tell_changes(struct upstream *, const struct target *,
     struct endpoint_list *, int);
 static struct endpoint *endpoint_new(struct upstream *, const struct target *,
-    const char *, const char *, const char *);
+    const char *, const char *, const char *, const char *);
 static struct endpoint *endpoint_find(const struct upstream *,
     const struct target *, const char *);
 static void endpoint_insert(struct upstream *, struct endpoint *);
@@ -142,7 +144,7 @@ add_static(struct upstream *up, const struct target *t)
 	const char *text = TAILQ_FIRST(&t->address)->text;
 	struct endpoint *e;
 
-	e = endpoint_new(up, t, t->host, t->port, text);
+	e = endpoint_new(up, t, t->host, t->host, t->port, text);
 	if (e == NULL)
 		return -1;
 	e->rank = t->backup ? RANK_BACKUP : 0;
@@ -186,26 +188,35 @@ upstream_free(struct upstream *up)
 
 /* -- endpoints ------------------------------------------------------------- */
 
-/* With no reference yet; NULL with errno. */
+/* With no reference yet; port may be NULL.  NULL with errno. */
 static struct endpoint *
-endpoint_new(struct upstream *up, const struct target *t, const char *host,
-    const char *port, const char *text)
+endpoint_new(struct upstream *up, const struct target *t, const char *name,
+    const char *host, const char *port, const char *text)
 {
-	size_t hostsz = strlen(host) + 1, textsz = strlen(text) + 1;
+	const char *const from[] = { name, host, text, port };
+	char *to[COUNT(from)] = { NULL }, *strings;
+	size_t size = 0, i;
 	struct endpoint *e;
-	char *strings;
 
-	e = calloc(1, sizeof(*e) + hostsz + textsz);
+	for (i = 0; i < COUNT(from); i++)
+		size += from[i] != NULL ? strlen(from[i]) + 1 : 0;
+	e = calloc(1, sizeof(*e) + size);
 	if (e == NULL)
 		return NULL;
 	strings = (char *)(e + 1);
+	for (i = 0; i < COUNT(from); i++) {
+		if (from[i] == NULL)
+			continue;
+		to[i] = strings;
+		strings = stpcpy(strings, from[i]) + 1;
+	}
 	e->upstream = up;
 	e->target = t;
-	e->name = t->host;
-	e->host = memcpy(strings, host, hostsz);
-	e->text = memcpy(strings + hostsz, text, textsz);
-	e->port = port;
-	e->key = balance_hash(text, textsz - 1);
+	e->name = to[0];
+	e->host = to[1];
+	e->text = to[2];
+	e->port = to[3];
+	e->key = balance_hash(text, strlen(text));
 	e->id = ++up->last_id;
 	e->weight = t->weight;
 	e->max = t->max != 0 ? t->max : up->conf.max_per_target;
@@ -267,19 +278,16 @@ endpoint_unref(struct endpoint *e)
  */
 
 static void
-address_text(const struct found *f, char *host, size_t hostsz, char *text,
-    size_t textsz)
+address_text(const struct found *f, char host[NI_MAXHOST],
+    char port[NI_MAXSERV], char *text, size_t textsz)
 {
 	int v6 = f->addr.sa.sa_family == AF_INET6;
-	char port[NI_MAXSERV];
 
 	if (getnameinfo(&f->addr.sa,
 		v6 ? sizeof(f->addr.in6) : sizeof(f->addr.in4), host,
-		(socklen_t)hostsz, port, sizeof(port),
-		NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
-		*host = *text = '\0';
-		return;
-	}
+		NI_MAXHOST, port, NI_MAXSERV,
+		NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+		*host = *port = '\0';
 	snprintf(text, textsz, v6 ? "[%s]:%s" : "%s:%s", host, port);
 }
 
@@ -287,13 +295,13 @@ address_text(const struct found *f, char *host, size_t hostsz, char *text,
 static struct endpoint *
 keep_address(struct upstream *up, const struct target *t, const struct found *f)
 {
-	char host[NI_MAXHOST], text[NI_MAXHOST + NI_MAXSERV];
+	char host[NI_MAXHOST], port[NI_MAXSERV], text[NI_MAXHOST + NI_MAXSERV];
 	struct endpoint *e;
 
-	address_text(f, host, sizeof(host), text, sizeof(text));
+	address_text(f, host, port, text, sizeof(text));
 	e = endpoint_find(up, t, text);
 	if (e == NULL) {
-		e = endpoint_new(up, t, host, t->port, text);
+		e = endpoint_new(up, t, f->name, host, port, text);
 		if (e == NULL)
 			return NULL;
 		endpoint_insert(up, e);
