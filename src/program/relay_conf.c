@@ -32,6 +32,14 @@ static const char *const balance_names[] = { "round-robin", "least", "hash",
 static const char *const proxy_names[] = { "none", "v1", "v2", NULL };
 
 const struct setting relay_settings[] = {
+	{ .name = "drain-timeout",
+	    .type = SETTING_TIME,
+	    .offset = OFFSET(base.drain_ms),
+	    .max = SETTING_TIME_MAX,
+	    .none = 1,
+	    .def = "10s",
+	    .arg = "TIME",
+	    .help = "let connections go on for so long at the end" },
 	{ .name = "to",
 	    .type = SETTING_OWN,
 	    .kind = &target_kind,

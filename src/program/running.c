@@ -153,6 +153,8 @@ set_limits(const struct service_conf *conf, struct kquay_conf *limits)
 		.flags = KQUAY_NOSIGNAL | KQUAY_TRAFFIC,
 	};
 
+	if (conf->keepalive_ms != -1)
+		limits->keepalive = conf->keepalive_ms / 1000;
 	if (conf->when_full == FULL_WAIT)
 		limits->flags |= KQUAY_FULLWAIT;
 	if (conf->max_output > 0 && conf->max_output < OUTHI) {

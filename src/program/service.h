@@ -49,6 +49,7 @@ struct service_conf {
 	char *nameservers;   /* NULL or "": the library's */
 	int when_full;       /* enum when_full */
 	int idle_ms, life_ms, linger_ms;
+	int keepalive_ms;
 	int drain_ms;  /* how long connections may go on at the end */
 	int retire_ms; /* and those of an older configuration */
 	char *refusal;
