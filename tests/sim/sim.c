@@ -8,6 +8,8 @@
  *    from a connection that ended in an orderly way;
  *  - open comes once and first, close once and last, nothing while paused or
  *    after the end of input;
+ *  - nobody is let in whom the service has turned away;
+ *  - the bytes of each connection are counted, to the last;
  *  - limits are kept: of slots, of one address, of queued output, of time;
  *  - once all peers behave, every connection comes to its end.
  *
@@ -63,6 +65,8 @@ static struct kquay *q;
 static struct kquay_conf conf;
 static bool calm, stopping;
 static unsigned opened, closed, posts, posted;
+/* By admit: let in, turned away, and closed in it. */
+static unsigned admitted, denied, vanished, told_denied;
 static uint64_t stale;
 enum { NDEALS = 4096 };
 static struct deal deals[NDEALS];
@@ -233,13 +237,54 @@ wanted(struct kquay_conn *c, size_t len)
 }
 
 static int
+on_admit(struct kquay_conn *c)
+{
+	struct side *s = kquay_udata(c);
+	struct kquay_conn *other;
+	socklen_t salen;
+
+	HOLDS(s->caller == NULL && s->opens == 0);
+	s->caller = kernel_caller(kquay_peeraddr(c, &salen));
+	HOLDS(s->caller->up.taken == 0);
+	KQUAY_FOREACH(other, q)
+		HOLDS(other != c);
+	other = anyone();
+	if (other != NULL)
+		mischief(other);
+	switch (kernel_roll(16)) {
+	case 0:
+		vanished++;
+		if (kernel_roll(2))
+			kquay_close(c);
+		else
+			kquay_abort(c);
+		return 0;
+	case 1:
+	case 2:
+		denied++;
+		errno = EACCES;
+		return -1;
+	default:
+		admitted++;
+		return 0;
+	}
+}
+
+static void
+on_refused(struct kquay *loop, const struct sockaddr *sa, socklen_t salen)
+{
+	HOLDS(loop == q && sa->sa_family == AF_INET && salen > 0);
+	told_denied += errno == EACCES;
+}
+
+static int
 on_open(struct kquay_conn *c)
 {
 	struct side *s = kquay_udata(c);
 	socklen_t salen;
 
 	HOLDS(s->opens++ == 0);
-	s->caller = kernel_caller(kquay_peeraddr(c, &salen));
+	HOLDS(s->caller == kernel_caller(kquay_peeraddr(c, &salen)));
 	s->opened_ms = kernel_now_ms();
 	s->idle = s->idle_before = conf.idle;
 	closing_ms[index_of(s)] = -1;
@@ -324,6 +369,20 @@ owed(struct deal *d, unsigned end)
 	return d->owed[end];
 }
 
+/* What the kernel has given and taken is what was counted. */
+static void
+check_traffic(struct kquay_conn *c)
+{
+	const struct side *s = kquay_udata(c);
+	uint64_t in, out;
+
+	kquay_traffic(c, &in, &out);
+	if (!(conf.flags & KQUAY_TRAFFIC))
+		HOLDS(in == 0 && out == 0);
+	else
+		HOLDS(in == s->caller->up.taken && out == s->caller->down.sent);
+}
+
 /* Why it ends, and whether that can be. */
 static void
 on_close(struct kquay_conn *c, enum kquay_why why)
@@ -338,6 +397,7 @@ on_close(struct kquay_conn *c, enum kquay_why why)
 
 	HOLDS(s->opens == 1);
 	HOLDS(!s->closed);
+	check_traffic(c);
 	s->closed = true;
 	closed++;
 	stale = kquay_id(c);
@@ -368,13 +428,17 @@ on_close(struct kquay_conn *c, enum kquay_why why)
 		legacy[k].orderly = false;
 }
 
-static const struct kquay_ops by_line = { .open = on_open,
+static const struct kquay_ops by_line = { .admit = on_admit,
+	.open = on_open,
+	.refused = on_refused,
 	.line = on_line,
 	.eof = on_eof,
 	.drained = on_drained,
 	.close = on_close };
 
-static const struct kquay_ops by_input = { .open = on_open,
+static const struct kquay_ops by_input = { .admit = on_admit,
+	.open = on_open,
+	.refused = on_refused,
 	.input = on_input,
 	.eof = on_eof,
 	.drained = on_drained,
@@ -422,6 +486,7 @@ check_one(struct kquay_conn *c, unsigned *of_address)
 	s->idle_before = s->idle;
 	HOLDS(s->opens == 1);
 	HOLDS(!s->closed && s->caller->used);
+	check_traffic(c);
 	HOLDS(kquay_pending(c) <= conf.outmax + (s->deal != NULL ? FLOW : 0));
 	HOLDS(kquay_find(q, kquay_id(c)) == c);
 	of_address[index_of(s) % 4]++;
@@ -447,8 +512,10 @@ check_all(void)
 	kquay_stats(q, &st);
 	HOLDS(st.conns >= n); /* some may have ended since */
 	HOLDS(st.conns <= conf.maxconn);
-	HOLDS(st.accepted == opened);
-	HOLDS(st.closed == closed);
+	HOLDS(admitted == opened);
+	HOLDS(denied == told_denied);
+	HOLDS(st.accepted == opened + vanished);
+	HOLDS(st.closed == closed + vanished);
 	HOLDS(opened - closed == st.conns);
 	for (i = 0; i < 4; i++)
 		HOLDS(conf.maxperaddr == 0 || of_address[i] <= conf.maxperaddr);
@@ -478,7 +545,8 @@ configure(void)
 	conf.handshake = some_ms();
 	conf.linger = (int)kernel_roll(3000) + 1;
 	conf.refusal = kernel_roll(2) ? "no\n" : NULL;
-	conf.flags = KQUAY_NOSIGNAL | (kernel_roll(2) ? KQUAY_FULLWAIT : 0);
+	conf.flags = KQUAY_NOSIGNAL | (kernel_roll(2) ? KQUAY_FULLWAIT : 0) |
+	    (kernel_roll(2) ? KQUAY_TRAFFIC : 0);
 	conf.sys = &kernel_sys;
 }
 
@@ -493,13 +561,20 @@ step(void)
 	check_all();
 }
 
-/* All behave: whoever is left comes to an end. */
+/*
+ * All behave: whoever is left comes to an end.  A loop that was retired has
+ * come to its own then.
+ */
 static void
 settle(void)
 {
+	bool retired = kernel_roll(2);
 	struct kquay_conn *c;
 	int i;
 
+	if (retired)
+		kquay_retire(q);
+	HOLDS(!kquay_done(q));
 	calm = true;
 	kernel_calm();
 	KQUAY_FOREACH(c, q) {
@@ -518,6 +593,7 @@ settle(void)
 			}
 		}
 	}
+	HOLDS(kquay_done(q) == retired);
 }
 
 /* None of them has to behave: the end comes all the same, and in time. */
@@ -544,6 +620,7 @@ run_world(uint64_t seed)
 	memset(legacy, 0, sizeof(legacy));
 	calm = stopping = false;
 	opened = closed = posts = posted = 0;
+	admitted = denied = vanished = told_denied = 0;
 	stale = 0;
 	ndeals = 0;
 	configure();
