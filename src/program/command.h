@@ -10,6 +10,7 @@
 int command_serve(int argc, char **argv);
 int command_run(int argc, char **argv);
 int command_check(int argc, char **argv);
+int command_control(int argc, char **argv); /* status and others */
 
 /*
  * Tell what getopt_long() returned '?' or ':' for, and where help is: "kquay

@@ -10,7 +10,6 @@
 static int grow(struct connections *);
 static void trim(struct connections *);
 static int compare(const void *, const void *);
-static void fini(struct connection *);
 static void print_row(struct table *, const struct connection *);
 
 struct connections *
@@ -34,17 +33,9 @@ connections_free(struct connections *c)
 	if (c == NULL)
 		return;
 	for (i = 0; i < c->count; i++)
-		fini(&c->list[i]);
+		free(c->list[i].strings);
 	free(c->list);
 	free(c);
-}
-
-static void
-fini(struct connection *one)
-{
-	free(one->service);
-	free(one->peer);
-	free(one->to);
 }
 
 int
@@ -58,19 +49,24 @@ void
 connections_add(struct connections *c, const struct connection *new)
 {
 	struct connection *one;
+	char *p;
 
 	if (c->count == c->size && grow(c) == -1)
 		goto fail;
 	one = &c->list[c->count];
 	*one = *new;
-	one->service = strdup(new->service);
-	one->peer = strdup(new->peer);
-	one->to = new->to == NULL ? NULL : strdup(new->to);
-	if (one->service == NULL || one->peer == NULL ||
-	    (one->to == NULL) != (new->to == NULL)) {
-		fini(one);
+	/* One after the other, each with its NUL. */
+	one->strings = malloc(strlen(new->service) + strlen(new->peer) +
+	    (new->to == NULL ? 0 : strlen(new->to) + 1) + 2);
+	if (one->strings == NULL)
 		goto fail;
-	}
+	p = one->strings;
+	one->service = strcpy(p, new->service);
+	p += strlen(p) + 1;
+	one->peer = strcpy(p, new->peer);
+	p += strlen(p) + 1;
+	if (new->to != NULL)
+		one->to = strcpy(p, new->to);
 	c->count++;
 	return;
 
@@ -105,7 +101,7 @@ trim(struct connections *c)
 {
 	qsort(c->list, c->count, sizeof(*c->list), compare);
 	while (c->count > c->limit)
-		fini(&c->list[--c->count]);
+		free(c->list[--c->count].strings);
 	if (c->count == c->limit)
 		c->bound = c->list[c->count - 1].id;
 }

@@ -10,10 +10,11 @@
 
 struct connection {
 	uint64_t id;
-	char *service, *peer;
-	char *to; /* NULL: nowhere else */
+	const char *service, *peer;
+	const char *to; /* NULL: nowhere else */
 	int64_t age_ms, idle_ms;
 	uint64_t in, out; /* bytes from the peer, and to it */
+	char *strings;    /* what a list's own has them in */
 };
 
 /* Those with the smallest ids, and in their order once it is complete. */

@@ -14,18 +14,23 @@
 #define OF_PROGRAM 16
 #define OF_SERVICE 8
 #define OF_ADDRESS 4
+#define OF_DESK 16 /* the control socket, the status page */
 
 static void tell(uintmax_t, uintmax_t, uintmax_t);
 
 int
-descriptors_raise(const struct service_conf_list *list)
+descriptors_raise(const struct program_conf *program)
 {
 	const struct service_conf *conf;
 	const struct address *a;
 	struct rlimit limit;
 	uint64_t connections = 0, others = OF_PROGRAM;
 
-	TAILQ_FOREACH(conf, list, next) {
+	if (*program->control != '\0')
+		others += OF_DESK;
+	if (*program->status != '\0')
+		others += OF_DESK;
+	TAILQ_FOREACH(conf, &program->services, next) {
 		connections += conf->max_connections;
 		if (conf->handler->max_dial != NULL)
 			connections += conf->handler->max_dial(conf);

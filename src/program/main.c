@@ -33,6 +33,18 @@ static const struct command commands[] = {
 	    "all services of a configuration file" },
 	{ "check", command_check, "check [-v] [-c FILE]",
 	    "read the file and tell every error in it" },
+	{ "status", command_control, "status [-j] [-s SOCKET]",
+	    "what a running one does" },
+	{ "connections", command_control, "connections [-j] [-s SOCKET]",
+	    "those that it has" },
+	{ "close", command_control, "close [-s SOCKET] ID...",
+	    "close connections" },
+	{ "drain", command_control, "drain [-s SOCKET] SERVICE|all",
+	    "no more callers for a service" },
+	{ "reload", command_control, "reload [-s SOCKET]",
+	    "read the configuration anew" },
+	{ "upgrade", command_control, "upgrade [-s SOCKET]",
+	    "hand over to a newer program" },
 };
 #define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -90,10 +102,10 @@ print_help(FILE *out)
 		    commands[i].synopsis);
 	fputs("       kquay --help | --version\n\n", out);
 	for (i = 0; i < NCOMMANDS; i++)
-		fprintf(out, "  %-10s%s\n", commands[i].name, commands[i].help);
+		fprintf(out, "  %-13s%s\n", commands[i].name, commands[i].help);
 	fputs("\nHandlers:\n", out);
 	for (i = 0; service_handlers[i] != NULL; i++)
-		fprintf(out, "  %-10s%s\n", service_handlers[i]->name,
+		fprintf(out, "  %-13s%s\n", service_handlers[i]->name,
 		    service_handlers[i]->help);
 	fputs("\nMore: kquay COMMAND --help, kquay(8), kquay.conf(5).\n", out);
 }

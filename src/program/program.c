@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "address.h"
+#include "http.h"
 #include "log.h"
 #include "confine.h"
 #include "program.h"
@@ -21,6 +22,7 @@
 static const char *const sandbox_names[] = { "off", "on", "require", NULL };
 
 static int valid_path(const char *, char *, size_t);
+static int check_status(const struct program_conf *, char *, size_t);
 static int valid_status(const char *, char *, size_t);
 
 static const struct setting settings[] = { { .name = "workers",
@@ -52,7 +54,7 @@ static const struct setting settings[] = { { .name = "workers",
 	    .max = 256,
 	    .valid = valid_status,
 	    .def = "",
-	    .arg = "HOST:PORT",
+	    .arg = "ADDRESS",
 	    .help = "status page, /metrics and /status.json; \"\": none" },
 	{ .name = "status-public",
 	    .type = SETTING_SWITCH,
@@ -148,8 +150,9 @@ valid_status(const char *text, char *why, size_t whysz)
 	if (*text == '\0')
 		return 0;
 	rc = address_list_add(&list, text, why, whysz);
-	if (rc == 0 && TAILQ_FIRST(&list)->kind != ADDRESS_TCP) {
-		snprintf(why, whysz, "not HOST:PORT");
+	if (rc == 0 && TAILQ_FIRST(&list)->kind != ADDRESS_TCP &&
+	    TAILQ_FIRST(&list)->kind != ADDRESS_UNIX) {
+		snprintf(why, whysz, "not HOST:PORT or unix:PATH");
 		rc = -1;
 	}
 	address_list_free(&list);
@@ -187,7 +190,25 @@ program_conf_free(struct program_conf *conf)
 int
 program_conf_check(const struct program_conf *conf, char *why, size_t whysz)
 {
+	if (check_status(conf, why, whysz) == -1)
+		return -1;
 	return confine_check(conf, why, whysz);
+}
+
+static int
+check_status(const struct program_conf *conf, char *why, size_t whysz)
+{
+	struct address_list list = TAILQ_HEAD_INITIALIZER(list);
+	int rc;
+
+	if (*conf->status == '\0')
+		return 0;
+	rc = address_list_add(&list, conf->status, why, whysz);
+	if (rc == 0)
+		rc = http_check(TAILQ_FIRST(&list), conf->status_public, why,
+		    whysz);
+	address_list_free(&list);
+	return rc;
 }
 
 const struct setting *

@@ -89,6 +89,12 @@ reload_begun(void)
 	return change.busy;
 }
 
+unsigned
+reload_generation(void)
+{
+	return generation + 1;
+}
+
 /* For the first request; what it complains of is the answer. */
 static void
 begin(void)
@@ -141,8 +147,8 @@ prepare(struct program_conf *conf)
 		program_conf_free(conf);
 		return -1;
 	}
-	if (descriptors_raise(&conf->services) == -1 ||
-	    make_fresh(conf) == -1 || check_addresses() == -1)
+	if (descriptors_raise(conf) == -1 || make_fresh(conf) == -1 ||
+	    check_addresses() == -1)
 		goto fail;
 	TAILQ_FOREACH(s, &change.fresh, next)
 		if (service_listen(s, &change.old) == -1)

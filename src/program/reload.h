@@ -24,6 +24,9 @@ void reload(reload_told_fn *told, void *arg);
 /* Is one under way? */
 int reload_begun(void);
 
+/* The number of the configuration: 1 at the start, one more by each reload. */
+unsigned reload_generation(void);
+
 /* Reload when the configuration file changes.  0, or -1 with errno. */
 int reload_watch(void);
 

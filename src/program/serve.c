@@ -23,6 +23,8 @@
 #include "complain.h"
 #include "confine.h"
 #include "descriptors.h"
+#include "desk.h"
+#include "gather.h"
 #include "log.h"
 #include "reload.h"
 #include "sandbox.h"
@@ -70,13 +72,14 @@ serve(struct program_conf *conf)
 
 	current = conf;
 	service_ended = ended;
-	if (descriptors_raise(&conf->services) == -1) {
+	gather_begin();
+	if (descriptors_raise(conf) == -1) {
 		program_conf_free(conf);
 		return EX_CONFIG;
 	}
 	if (upgrade_begin() == 0 && open_log(conf) == 0 &&
 	    workers_new(conf->workers) == 0 && prepare(conf) == 0 &&
-	    services_open(conf) == 0 && give_up() == 0) {
+	    services_open(conf) == 0 && give_up() == 0 && desk_start() == 0) {
 		announce();
 		if (workers_run() == 0)
 			code = 0;
@@ -84,6 +87,7 @@ serve(struct program_conf *conf)
 	services_free(&services_running);
 	services_free(&services_retired);
 	workers_free();
+	desk_free();
 	log_close();
 	program_conf_free(conf);
 	return code;
@@ -182,6 +186,8 @@ services_open(struct program_conf *conf)
 	TAILQ_FOREACH(s, &services_running, next)
 		if (service_listen(s, NULL) == -1)
 			return -1;
+	if (desk_open(conf) == -1)
+		return -1;
 	TAILQ_FOREACH(s, &services_running, next)
 		for (i = 0; i < s->nbranches; i++)
 			service_begin(s, i);
@@ -455,8 +461,32 @@ serve_bequeath(void)
 	struct service *s;
 
 	leaving = 1;
+	desk_bequeath();
 	TAILQ_FOREACH(s, &services_running, next)
 		serve_retire(s, s->conf->retire_ms);
+}
+
+unsigned
+serve_drain(const char *name)
+{
+	struct service *s, *following;
+	unsigned n = 0;
+
+	for (s = TAILQ_FIRST(&services_running); s != NULL; s = following) {
+		following = TAILQ_NEXT(s, next);
+		if (strcmp(name, "all") != 0 &&
+		    strcmp(name, s->conf->name) != 0)
+			continue;
+		n++;
+		if (strcmp(name, "all") == 0)
+			continue;
+		/* A reload does not find it: it begins anew. */
+		service_list(s, &services_retired);
+		serve_retire(s, s->conf->retire_ms);
+	}
+	if (strcmp(name, "all") == 0 && stopping == 0)
+		serve_stop();
+	return n;
 }
 
 static void
@@ -523,6 +553,8 @@ ended(struct service *s)
 	TAILQ_REMOVE(s->listed, s, next);
 	service_free(s);
 	if ((stopping > 0 || leaving) && TAILQ_EMPTY(&services_running) &&
-	    TAILQ_EMPTY(&services_retired))
+	    TAILQ_EMPTY(&services_retired)) {
+		desk_close();
 		workers_leave();
+	}
 }

@@ -38,6 +38,13 @@ void serve_bequeath(void);
 int serve_stopping(void);
 
 /*
+ * No callers any more for the service of that name; its connections go on as
+ * after a reload.  "all" is as serve_stop(), once.  Returns how many services
+ * that are.
+ */
+unsigned serve_drain(const char *name);
+
+/*
  * Call fn for every loop of every service, in the loop's own thread, and then
  * done in the main thread.  What fn is given may be gone when done is called.
  * From any thread.  0, or -1 with errno and nothing is called.

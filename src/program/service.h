@@ -24,6 +24,7 @@
 
 struct kquay;
 struct kquay_ops;
+struct upstream;
 struct sandbox;
 struct service;
 
@@ -102,6 +103,8 @@ struct service_handler {
 	 * goes on with what they held before.  May be NULL.
 	 */
 	int (*reload)(struct service *s, char *why, size_t whysz);
+	/* Its targets, for who looks on.  NULL: it has none. */
+	struct upstream *(*upstream)(const struct service *s);
 };
 
 /* All handlers, ended by NULL. */

@@ -681,6 +681,14 @@ relay_reload(struct service *s, char *why, size_t whysz)
 	return kquay_tls_reload(relay->tls, NULL, why, whysz);
 }
 
+static struct upstream *
+relay_upstream(const struct service *s)
+{
+	const struct relay *relay = s->state;
+
+	return relay->upstream;
+}
+
 static uint32_t
 relay_max_dial(const struct service_conf *base)
 {
@@ -702,5 +710,6 @@ const struct service_handler service_relay = {
 	.end = relay_end,
 	.retire = relay_retire,
 	.reload = relay_reload,
+	.upstream = relay_upstream,
 	.max_dial = relay_max_dial,
 };

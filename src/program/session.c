@@ -13,6 +13,8 @@
 
 #define REFUSALS_APART_MS 1000 /* a line about refusals, of one loop */
 
+static atomic_uint_fast64_t last_id;
+
 static int session_admit(struct kquay_conn *);
 static int session_open(struct kquay_conn *);
 static void session_close(struct kquay_conn *, enum kquay_why);
@@ -20,7 +22,6 @@ static void session_refused(struct kquay *, const struct sockaddr *, socklen_t);
 static int begin(struct kquay_conn *);
 static int delay(struct kquay_conn *, int);
 static kquay_watch_fn on_delayed;
-static struct session *session_of(struct kquay_conn *);
 static const struct kquay_ops *handler_ops(const struct kquay_conn *);
 static const char *reason(const struct kquay *, int);
 static void write_line(struct kquay_conn *, const struct session *,
@@ -71,7 +72,7 @@ session_now_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static struct session *
+struct session *
 session_of(struct kquay_conn *c)
 {
 	return kquay_udata(c);
@@ -121,8 +122,12 @@ session_open(struct kquay_conn *c)
 	struct branch *b = kquay_arg(kquay_of(c));
 	int delay_ms = (int)s->ms;
 
+	s->id = 1 +
+	    atomic_fetch_add_explicit(&last_id, 1, memory_order_relaxed);
 	s->ms = (uint64_t)session_now_ms();
 	atomic_fetch_add_explicit(&b->begun, 1, memory_order_relaxed);
+	if (++b->tally.now > b->tally.peak)
+		b->tally.peak = b->tally.now;
 	return delay_ms > 0 ? delay(c, delay_ms) : begin(c);
 }
 
@@ -175,6 +180,7 @@ session_close(struct kquay_conn *c, enum kquay_why why)
 		error = (int)s->error;
 	}
 	b->tally.ended[why]++;
+	b->tally.now--;
 	if (log_wants(LEVEL_INFO))
 		write_line(c, s, why, why == KQUAY_ERROR ? error : 0);
 	errno = error;

@@ -17,7 +17,8 @@
 
 /* Small, as every connection has one; what follows is aligned for any type. */
 struct session {
-	_Alignas(max_align_t) const char *to; /* where it was relayed to */
+	_Alignas(max_align_t) uint64_t id; /* no other of the process has it */
+	const char *to;                    /* where it was relayed to */
 	uint64_t ms : 43;    /* when it began, of session_now_ms(); before it
 	                        is open: by how much it came too early */
 	uint64_t error : 12; /* and an errno value, why it ended */
@@ -28,6 +29,9 @@ struct session {
 
 /* The callbacks of a service with that handler's. */
 void session_ops(struct kquay_ops *ops, const struct kquay_ops *handler);
+
+/* Of an accepted connection. */
+struct session *session_of(struct kquay_conn *c);
 
 /* The handler's own bytes of an accepted connection. */
 void *session_data(struct kquay_conn *c);

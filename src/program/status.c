@@ -68,13 +68,13 @@ status_count(struct status_service *s, const struct kquay_stat *stat,
 {
 	int i;
 
-	s->conns += stat->conns;
-	s->peak += stat->peak;
+	s->conns += stat->conns - stat->dials;
+	s->peak += tally->peak;
 	s->accepted += stat->accepted;
 	s->dialled += stat->dialled;
 	s->closed += stat->closed;
-	s->in += stat->in;
-	s->out += stat->out;
+	s->in += stat->in - stat->dialled_in;
+	s->out += stat->out - stat->dialled_out;
 	for (i = 0; i < NREFUSALS; i++)
 		s->tally.refused[i] += tally->refused[i];
 	for (i = 0; i < NENDS; i++)

@@ -35,10 +35,11 @@ struct status_service {
 	struct words listening;
 	uint32_t max_connections;
 	uint32_t max_per_source; /* 0: no limit */
-	uint32_t conns, peak;
+	uint32_t conns; /* callers */
+	uint32_t peak;  /* the sum of each loop's */
 	uint32_t draining; /* of conns: under settings that are gone */
 	uint64_t accepted, dialled, closed;
-	uint64_t in, out; /* bytes */
+	uint64_t in, out; /* bytes from callers, and to them */
 	struct tally tally;
 	struct status_target *targets;
 	size_t ntargets;

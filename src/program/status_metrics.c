@@ -32,7 +32,7 @@ static const struct metric service_metrics[] = {
 	{ "kquay_connections", "gauge", "Connections that are open.",
 	    MEMBER_U32, SERVICE(conns) },
 	{ "kquay_connections_peak", "gauge",
-	    "Most connections at a time, the sum of each worker's.", MEMBER_U32,
+	    "Most connections at a time, the sum of each loop's.", MEMBER_U32,
 	    SERVICE(peak) },
 	{ "kquay_connections_limit", "gauge",
 	    "Connections that may be open: max-connections.", MEMBER_U32,
@@ -45,8 +45,8 @@ static const struct metric service_metrics[] = {
 	{ "kquay_dialled_total", "counter", "Connections dialled.", MEMBER_U64,
 	    SERVICE(dialled) },
 	{ "kquay_received_bytes_total", "counter",
-	    "Bytes received, of both sides.", MEMBER_U64, SERVICE(in) },
-	{ "kquay_sent_bytes_total", "counter", "Bytes sent, to both sides.",
+	    "Bytes received from callers.", MEMBER_U64, SERVICE(in) },
+	{ "kquay_sent_bytes_total", "counter", "Bytes sent to callers.",
 	    MEMBER_U64, SERVICE(out) },
 };
 

@@ -26,6 +26,7 @@ enum refusal {
 struct tally {
 	uint64_t refused[NREFUSALS];
 	uint64_t ended[NENDS]; /* by enum kquay_why */
+	uint32_t now, peak;    /* callers that are served, and at most */
 };
 
 /* The kind of refusal that errno stands for in a refused callback. */

@@ -24,6 +24,7 @@
 
 #include "activate.h"
 #include "complain.h"
+#include "desk.h"
 #include "launch.h"
 #include "log.h"
 #include "serve.h"
@@ -174,7 +175,9 @@ write_will(struct will *w)
 {
 	const struct service *s;
 	const struct branch *b;
+	const char *name;
 	unsigned i, k, n, left;
+	int fd;
 
 	TAILQ_FOREACH(s, &services_running, next) {
 		for (i = 0; i < s->nbranches; i++) {
@@ -188,6 +191,9 @@ write_will(struct will *w)
 						return -1;
 		}
 	}
+	for (i = 0; (fd = desk_socket(i, &name)) != -1; i++)
+		if (leave_socket(w, fd, 0, name) == -1)
+			return -1;
 	return 0;
 }
 

@@ -48,6 +48,8 @@ MAY_SEE = {
     "src/server/tls": lambda name: name.startswith("openssl/") or portable(name),
     "src/server/": lambda name: name == "kquay.h" or portable(name),
     "src/program/sandbox_linux.c": lambda name: name == "seccomp.h" or portable(name),
+    "src/program/http.c": lambda name: name in ("kquay.h", "microhttpd.h")
+    or portable(name),
     "src/program/": lambda name: name in ("kquay.h", "confuse.h") or portable(name),
     "examples/": lambda name: name == "kquay.h" or portable(name),
     "tests/conformance/": lambda name: name == "check.h" or libc(name),

@@ -145,12 +145,15 @@ make_status(void)
 	struct kquay_stat stat = { .accepted = 10,
 		.dialled = 4,
 		.closed = 7,
-		.in = 2048,
-		.out = 4096,
-		.conns = 3,
-		.peak = 5 };
+		.in = 3048,
+		.out = 4196,
+		.dialled_in = 1000,
+		.dialled_out = 100,
+		.conns = 5,
+		.dials = 2 };
 	struct tally tally = { .refused = { [REFUSAL_RATE] = 2 },
-		.ended = { [KQUAY_EOF] = 6, [KQUAY_ERROR] = 1 } };
+		.ended = { [KQUAY_EOF] = 6, [KQUAY_ERROR] = 1 },
+		.peak = 5 };
 	struct status *st = status_new();
 	struct status_service *s;
 	struct status_target *t;
