@@ -527,15 +527,21 @@ descriptor_set(struct kqueue *q, struct fdnote *fn, int which,
  * mostly does not: the kernel's events tell, and most connections live and die
  * without the question.
  */
-static int
+static void
 classify(int fd, struct fdnote *fn, int which)
 {
 	struct knote *kn = &fn->fn_knote[which];
 
-	if (which == FN_READ && (kn->kn_fflags & NOTE_LOWAT) == 0 &&
-	    (kn->kn_status & KN_GATED) == 0)
-		return 0;
-	return source_attach(fd, fn, which);
+	if (which == FN_WRITE || (kn->kn_fflags & NOTE_LOWAT) != 0 ||
+	    (kn->kn_status & KN_GATED) != 0)
+		source_attach(fd, fn, which);
+}
+
+static int
+classify_new(int fd, struct fdnote *fn, int which)
+{
+	classify(fd, fn, which);
+	return source_refuses(fd, fn, which);
 }
 
 /* epoll refuses it: a regular file, a directory, a device like /dev/null. */
@@ -644,7 +650,7 @@ attach_again(struct kqueue *q, int fd, struct fdnote *fn, int which)
 		release(q, fd, fn, !which);
 	purge_objects(q, fd, fn);
 	unregister(q, fd, fn);
-	if ((error = classify(fd, fn, which)) != 0)
+	if ((error = classify_new(fd, fn, which)) != 0)
 		return error;
 	return attach_kernel(q, fd, fn, which);
 }
@@ -690,7 +696,7 @@ descriptor_attach(struct kqueue *q, int fd, int which, const struct kevent *kev)
 	}
 	if ((error = descriptor_set(q, fn, which, kev)) == 0 &&
 	    (error = keep_ext(fn, which, kev)) == 0 &&
-	    (error = classify(fd, fn, which)) == 0) {
+	    (error = classify_new(fd, fn, which)) == 0) {
 		error = attach_kernel(q, fd, fn, which);
 		if (error == ENOENT)
 			error = attach_again(q, fd, fn, which);
@@ -710,15 +716,16 @@ int
 descriptor_touch(struct kqueue *q, int fd, struct fdnote *fn, int which)
 {
 	struct knote *kn = &fn->fn_knote[which];
-	int error;
 
-	if ((error = classify(fd, fn, which)) != 0 || !knote_enabled(kn))
-		return error;
+	classify(fd, fn, which);
+	if (!knote_enabled(kn))
+		return 0;
 	if (descriptor_is_level(q, fn, which))
 		return 0;
 	if (asks_itself(fn, kn))
 		descriptor_push(q, fd, fn, which);
-	if (is_unpollable(fn))
+	/* What never fires must not have the kernel look at the other one. */
+	if (is_unpollable(fn) || !wants_kernel(kn))
 		return 0;
 	if (!is_edge(kn))
 		return sync_kernel(q, fd, fn, which, LAZY);

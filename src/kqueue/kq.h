@@ -652,10 +652,12 @@ enum fdtype source_type(int fd);
 uint32_t source_poll(int fd, uint32_t events);
 
 /*
- * A new or changed knote: what is the descriptor, may it be watched (errno),
- * must it be gated, can it ever fire?
+ * A new or changed knote: what is the descriptor, must it be gated, can it ever
+ * fire?
  */
-int source_attach(int fd, struct fdnote *, int which);
+void source_attach(int fd, struct fdnote *, int which);
+/* May a new one be attached to what that has found?  0 or an errno value. */
+int source_refuses(int fd, const struct fdnote *, int which);
 
 /*
  * What to return of a READ or WRITE knote, given the kernel's event mask.

@@ -241,7 +241,7 @@ datagram_bytes(int fd, int64_t first)
 
 /* -- may it be watched ----------------------------------------------------- */
 
-static int
+static void
 attach_read(struct fdnote *fn)
 {
 	struct knote *kn = &fn->fn_knote[FN_READ];
@@ -256,7 +256,6 @@ attach_read(struct fdnote *fn)
 			kn->kn_status |= KN_GATED;
 		break;
 	}
-	return 0;
 }
 
 /* Once: what happens to it later is told by watch.c. */
@@ -268,20 +267,14 @@ ask_shut_wr(int fd, struct fdnote *fn)
 	fn->fn_flags |= FN_SHUT_ASKED | (is_shut_wr(fd) ? FN_SHUT_WR : 0);
 }
 
-static int
+static void
 attach_write(int fd, struct fdnote *fn)
 {
 	struct knote *kn = &fn->fn_knote[FN_WRITE];
 
 	switch (fn->fn_type) {
-	case FD_KQUEUE:
-		return EINVAL;
 	case FD_PIPE_READ:
 		kn->kn_status |= KN_NEVER;
-		break;
-	case FD_PIPE_WRITE:
-		if (source_poll(fd, 0) & POLLERR)
-			return EPIPE;
 		break;
 	case FD_STREAM:
 		ask_shut_wr(fd, fn);
@@ -291,7 +284,6 @@ attach_write(int fd, struct fdnote *fn)
 			kn->kn_status |= KN_GATED;
 		break;
 	}
-	return 0;
 }
 
 /* What one call tells of a TCP socket, most of those that are written to. */
@@ -307,7 +299,7 @@ try_tcp(int fd, struct fdnote *fn)
 	    FN_SHUT_ASKED | (is_shut_wr_state(tcp) ? FN_SHUT_WR : 0);
 }
 
-int
+void
 source_attach(int fd, struct fdnote *fn, int which)
 {
 	if (fn->fn_type == FD_UNKNOWN && which == FN_WRITE)
@@ -315,7 +307,23 @@ source_attach(int fd, struct fdnote *fn, int which)
 	if (fn->fn_type == FD_UNKNOWN)
 		fn->fn_type = (uint8_t)source_type(fd);
 	fn->fn_knote[which].kn_status &= (uint8_t) ~(KN_NEVER | KN_GATED);
-	return which == FN_READ ? attach_read(fn) : attach_write(fd, fn);
+	if (which == FN_READ)
+		attach_read(fn);
+	else
+		attach_write(fd, fn);
+}
+
+int
+source_refuses(int fd, const struct fdnote *fn, int which)
+{
+	if (which == FN_READ)
+		return 0;
+	if (fn->fn_type == FD_KQUEUE)
+		return EINVAL;
+	return fn->fn_type == FD_PIPE_WRITE &&
+		(source_poll(fd, 0) & POLLERR) != 0 ?
+	    EPIPE :
+	    0;
 }
 
 /* -- is there something to report ------------------------------------------ */

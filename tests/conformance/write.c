@@ -549,6 +549,25 @@ START_TEST(pipe_reader_gone_before)
 }
 END_TEST
 
+/* R-WRITE-13: ... and since: a change of the knote is none of EV_ADD. */
+START_TEST(pipe_reader_gone_since)
+{
+	struct kevent ev;
+	int p[2];
+
+	t_pipe(p);
+	t_add(p[1], EVFILT_WRITE, EV_DISPATCH);
+	t_expect(&ev, p[1], EVFILT_WRITE);
+	ck_assert_int_eq(close(p[0]), 0);
+	t_change(p[1], EVFILT_WRITE, EV_ENABLE, 0, 0, NULL);
+	t_expect(&ev, p[1], EVFILT_WRITE);
+	ck_assert_int_ne(ev.flags & EV_EOF, 0);
+	t_change(p[1], EVFILT_WRITE, EV_ADD | EV_ENABLE, 0, 0, NULL);
+	t_expect(&ev, p[1], EVFILT_WRITE);
+	ck_assert_int_ne(ev.flags & EV_EOF, 0);
+}
+END_TEST
+
 /* R-WRITE-15: WRITE on the read end is accepted and never fires. */
 START_TEST(pipe_read_end_is_never_writable)
 {
@@ -560,6 +579,22 @@ START_TEST(pipe_read_end_is_never_writable)
 	t_put(p[1], 1);
 	t_quiet();
 	ck_assert_int_eq(close(p[1]), 0);
+	t_quiet();
+}
+END_TEST
+
+/* R-REG-19, R-MODE-04: ... and to change it is nothing to READ. */
+START_TEST(pipe_read_end_is_left_alone)
+{
+	struct kevent ev;
+	int p[2];
+
+	t_pipe(p);
+	t_add(p[0], EVFILT_READ, EV_CLEAR);
+	t_add(p[0], EVFILT_WRITE, EV_CLEAR);
+	t_put(p[1], 1);
+	t_expect(&ev, p[0], EVFILT_READ);
+	t_add(p[0], EVFILT_WRITE, EV_CLEAR);
 	t_quiet();
 }
 END_TEST
@@ -709,7 +744,9 @@ main(void)
 	tcase_add_test(tc, pipe_space);
 	tcase_add_test(tc, pipe_reader_gone);
 	tcase_add_test(tc, pipe_reader_gone_before);
+	tcase_add_test(tc, pipe_reader_gone_since);
 	tcase_add_test(tc, pipe_read_end_is_never_writable);
+	tcase_add_test(tc, pipe_read_end_is_left_alone);
 	tcase_add_test(tc, fifo_end_and_new_reader);
 #ifdef NOTE_NODATA
 	tcase_add_loop_test(tc, nodata_reports_one, 0, STREAMS);

@@ -24,7 +24,8 @@ bool strict, repaired;
 
 static const struct part *const parts[] = { &part_socket, &part_socket,
 	&part_socket, &part_user, &part_file, &part_file, &part_timer,
-	&part_signal, &part_queue, &part_urgent, &part_proc };
+	&part_signal, &part_queue, &part_urgent, &part_proc, &part_pipe,
+	&part_pipe };
 
 /* Some stand there more often than once, and are chosen more often. */
 static bool
@@ -33,7 +34,7 @@ is_first(size_t i)
 	return i == 0 || parts[i] != parts[i - 1];
 }
 
-static struct knote *known[64];
+static struct knote *known[96];
 static size_t nknown;
 static uintptr_t serial;
 bool verbose;

@@ -66,8 +66,8 @@ struct part {
 	void (*p_gathered)(bool room);
 };
 
-extern const struct part part_file, part_proc, part_queue, part_signal,
-    part_socket, part_timer, part_urgent, part_user;
+extern const struct part part_file, part_pipe, part_proc, part_queue,
+    part_signal, part_socket, part_timer, part_urgent, part_user;
 
 /* One input. */
 void run(const uint8_t *data, size_t size);
