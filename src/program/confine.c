@@ -89,6 +89,9 @@ collect(struct sandbox *s, const struct program_conf *conf)
 		return -1;
 	if (*conf->control != '\0' && sandbox_socket(s, conf->control) == -1)
 		return -1;
+	if (strncmp(conf->status, "unix:", 5) == 0 &&
+	    sandbox_socket(s, conf->status + 5) == -1)
+		return -1;
 	if (strncmp(conf->log, "file:", 5) == 0 &&
 	    sandbox_output(s, conf->log + 5) == -1)
 		return -1;
@@ -106,6 +109,9 @@ note_sockets(const struct program_conf *conf)
 			if (a->kind == ADDRESS_UNIX &&
 			    words_add(&plan.sockets, a->path) == -1)
 				return -1;
+	if (strncmp(conf->status, "unix:", 5) == 0 &&
+	    words_add(&plan.sockets, conf->status + 5) == -1)
+		return -1;
 	if (*conf->control == '\0')
 		return 0;
 	return words_add(&plan.sockets, conf->control);

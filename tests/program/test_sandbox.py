@@ -7,6 +7,7 @@ seen from outside, and what a reload may bring.
 import os
 import pathlib
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -206,6 +207,12 @@ def test_reload_within(folder, certs):
         assert echoes(f"unix:{folder}/run/b", context)
         assert subject(k.listening[0]) == {"commonName": "localhost"}
         until(lambda: not (folder / "run" / "a").exists(), "the old socket to go")
+        # One that cannot be used changes nothing.
+        (folder / "tls" / "rsa.pem").write_text("no certificate\n")
+        said = k.reload(text('"127.0.0.1:0", "unix:run/b"', "rsa"))
+        assert 'kquay.conf:4: service \\"s\\": tls-certificate: tls/rsa.pem: ' in said
+        assert "not reloaded: all is as before" in said
+        assert subject(k.listening[0]) == {"commonName": "localhost"}
     assert os.listdir(folder / "run") == []
 
 
@@ -246,6 +253,45 @@ def test_log_is_rotated(folder):
         until(first.exists, "a new log")
         assert echoes(k.listening[0])
         until(lambda: "peer=127.0.0.1:" in first.read_text(), "the connection's line")
+
+
+@pytest.mark.usefixtures("sandbox")
+@pytest.mark.parametrize("user", ["", pytest.param("nobody", marks=as_root)])
+def test_page_and_upgrade(folder, user):
+    """Who is asked is confined, too, and so is who is upgraded to."""
+    (folder / "run").mkdir()
+    if user:
+        os.chown(folder / "run", NOBODY, NOBODY)
+    text = (f'user = "{user}"\ncontrol = "run/control"\nstatus = "unix:run/status"\n'
+            + service('"127.0.0.1:0", "unix:run/s"'))
+    with Running(folder, text) as k:
+        pids = [k.p.pid]
+        for _ in range(3):
+            until(lambda: is_confined(pids[-1]), "the sandbox")
+            for thread in pathlib.Path(f"/proc/{pids[-1]}/task").iterdir():
+                assert status(thread, "Seccomp") == ["2"]
+                assert status(thread, "Uid")[0] == str(NOBODY if user else os.getuid())
+            assert echoes(k.listening[0]) and echoes(f"unix:{folder}/run/s")
+            page = subprocess.run(
+                ["curl", "-sS", "--unix-socket", folder / "run" / "status",
+                 "http://localhost/metrics"],
+                capture_output=True, check=False, timeout=20)
+            assert page.returncode == 0 and page.stdout.startswith(b"# "), page
+            told = once("upgrade", "-s", str(folder / "run" / "control"))
+            assert (told.returncode, told.stderr) == (0, ""), k.errors.read_text()
+            pids.append(int(re.search(r"process (\d+) serves", told.stdout)[1]))
+            until(lambda: not alive(pids[-2]), "the one before to end")
+        os.kill(pids[-1], signal.SIGTERM)
+        until(lambda: not alive(pids[-1]), "the last one to end")
+    assert os.listdir(folder / "run") == []
+
+
+def alive(pid):
+    """A zombie is not."""
+    try:
+        return status(f"/proc/{pid}", "State")[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 # -- another user -------------------------------------------------------------
