@@ -36,8 +36,8 @@
 #include <kquay.h>
 
 #include "check.h"
-#include "complain.h"
 #include "launch.h"
+#include "log.h"
 #include "upstream.h"
 
 enum {
@@ -224,8 +224,9 @@ came(struct endpoint *endpoint, void *arg)
 		return;
 	p = calloc(1, sizeof(*p));
 	if (p == NULL) {
-		complain("service \"%s\": target %s is not checked: %s",
-		    checks->service, endpoint->text, strerror(errno));
+		log_service(LEVEL_WARNING, checks->service,
+		    "target %s is not checked: %s", endpoint->text,
+		    strerror(errno));
 		return;
 	}
 	p->checks = checks;
@@ -290,8 +291,9 @@ set_timer(struct probe *p, int64_t ms)
 	    NULL);
 	if (kquay_watch(p->checks->q, &ev, on_timer, p) == 0)
 		return 0;
-	complain("service \"%s\": target %s is no longer checked: %s",
-	    p->checks->service, p->endpoint->text, strerror(errno));
+	log_service(LEVEL_WARNING, p->checks->service,
+	    "target %s is no longer checked: %s", p->endpoint->text,
+	    strerror(errno));
 	p->health = HEALTH_UNKNOWN;
 	upstream_set_health(p->endpoint, HEALTH_UNKNOWN, "it is not checked");
 	return -1;
@@ -520,8 +522,9 @@ static void
 hindered(struct probe *p, int error)
 {
 	if (!p->checks->hindered)
-		complain("service \"%s\": target %s cannot be checked: %s",
-		    p->checks->service, p->endpoint->text, strerror(error));
+		log_service(LEVEL_WARNING, p->checks->service,
+		    "target %s cannot be checked: %s", p->endpoint->text,
+		    strerror(error));
 	p->checks->hindered = 1;
 	rest(p);
 }

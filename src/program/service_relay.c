@@ -32,7 +32,7 @@
 
 #include "balance.h"
 #include "check.h"
-#include "complain.h"
+#include "log.h"
 #include "relay_conf.h"
 #include "running.h"
 #include "session.h"
@@ -563,7 +563,7 @@ give_up(struct call *call, const char *format, ...)
 	va_start(ap, format);
 	vsnprintf(why, sizeof(why), format, ap);
 	va_end(ap);
-	complain("service \"%s\": %s: %s", service_conf_of(kquay_of(c))->name,
+	log_service(LEVEL_NOTICE, service_conf_of(kquay_of(c))->name, "%s: %s",
 	    kquay_peer(c), why);
 	drop(call);
 }

@@ -24,7 +24,7 @@
 #include <time.h>
 
 #include "balance.h"
-#include "complain.h"
+#include "log.h"
 #include "lookup.h"
 #include "upstream.h"
 
@@ -348,7 +348,7 @@ on_addresses(const struct target *t, const struct found *list, size_t n,
 	pthread_mutex_unlock(&up->lock);
 
 	if (n == 0)
-		complain("service \"%s\": target %s: %s", up->conf.name,
+		log_service(LEVEL_WARNING, up->conf.name, "target %s: %s",
 		    t->text, why);
 	tell_changes(up, t, &gone, first);
 }
@@ -366,15 +366,15 @@ tell_changes(struct upstream *up, const struct target *t,
 			continue;
 		e->seen = SEEN_AGAIN;
 		if (!quiet)
-			complain("service \"%s\": target %s: %s is new",
-			    up->conf.name, t->text, e->text);
+			log_service(LEVEL_NOTICE, up->conf.name,
+			    "target %s: %s is new", t->text, e->text);
 		if (o->came != NULL)
 			o->came(e, o->arg);
 	}
 	while ((e = TAILQ_FIRST(gone)) != NULL) {
 		TAILQ_REMOVE(gone, e, next);
-		complain("service \"%s\": target %s: %s is gone", up->conf.name,
-		    t->text, e->text);
+		log_service(LEVEL_NOTICE, up->conf.name,
+		    "target %s: %s is gone", t->text, e->text);
 		if (o->goes != NULL)
 			o->goes(e, o->arg);
 		pthread_mutex_lock(&up->lock);
@@ -622,7 +622,7 @@ upstream_opened(struct endpoint *e)
 		serve_queue(up);
 	pthread_mutex_unlock(&up->lock);
 	if (back)
-		complain("service \"%s\": target %s is back", up->conf.name,
+		log_service(LEVEL_NOTICE, up->conf.name, "target %s is back",
 		    e->text);
 }
 
@@ -637,8 +637,8 @@ upstream_failed(struct endpoint *e, int err)
 	marked = up->conf.fail_limit > 0 && !is_ours(err) && blame(e);
 	pthread_mutex_unlock(&up->lock);
 	if (marked)
-		complain("service \"%s\": target %s is left alone: %s",
-		    up->conf.name, e->text, strerror(err));
+		log_service(LEVEL_WARNING, up->conf.name,
+		    "target %s is left alone: %s", e->text, strerror(err));
 	upstream_done(e);
 }
 
@@ -716,10 +716,10 @@ upstream_set_health(struct endpoint *e, enum health health, const char *why)
 	if (was == health || (was == HEALTH_UNKNOWN && health == HEALTH_UP))
 		return;
 	if (health == HEALTH_DOWN)
-		complain("service \"%s\": target %s is down: %s", up->conf.name,
-		    e->text, why);
+		log_service(LEVEL_WARNING, up->conf.name,
+		    "target %s is down: %s", e->text, why);
 	else
-		complain("service \"%s\": target %s is up", up->conf.name,
+		log_service(LEVEL_NOTICE, up->conf.name, "target %s is up",
 		    e->text);
 }
 

@@ -6,6 +6,7 @@ KQUAY names the program.  Every wait is for a fact, with a deadline.
 import contextlib
 import os
 import pathlib
+import re
 import select
 import signal
 import socket
@@ -79,6 +80,13 @@ def connect(where, source=None):
         s.close()
         raise
     return s
+
+
+def messages(errors):
+    """What the log says in its lines of text: `SERVICE: what', a line each."""
+    return re.sub(r'^time=\S+ level=\w+ service=(\S+) msg="(.*)"$',
+                  lambda m: f"{m[1]}: " + re.sub(r"\\(.)", r"\1", m[2]),
+                  errors, flags=re.M)
 
 
 class Client:

@@ -11,7 +11,8 @@ import threading
 import pytest
 
 from backends import Backend
-from kquay import FAMILIES, Kquay, address, has_ipv6, running, until
+from kquay import (FAMILIES, Kquay, address, has_ipv6, messages, running,
+                   until)
 
 MIB = 1 << 20
 RESET = struct.pack("ii", 1, 0)
@@ -47,7 +48,7 @@ def relaying(*targets, options=()):
 
 
 class Failing:
-    """A kquay that has something to say on standard error."""
+    """A kquay that has something to say, in its log."""
 
     def __init__(self, *targets, options=()):
         self.k = Kquay(*words(targets, options))
@@ -62,7 +63,8 @@ class Failing:
                 for c in self.k.clients:
                     c.close()
                 self.k.signal()
-                status, self.errors = self.k.wait()
+                status, errors = self.k.wait()
+                self.errors = messages(errors)
                 assert status == 0
         finally:
             self.k.kill()

@@ -16,7 +16,8 @@ import time
 import pytest
 
 from backends import Backend, backends, blackhole, listener, nobody, text
-from kquay import CONFIG, DEADLINE, USAGE, address, once, running, until
+from kquay import (CONFIG, DEADLINE, USAGE, address, messages, once, running,
+                   until)
 
 PING = ("--check-send", "ping\n", "--check-expect", "pong")
 
@@ -41,8 +42,9 @@ class Errors:
             return False
         part = os.read(self.fd, 4096)
         *lines, self.buffer = (self.buffer + part).split(b"\n")
-        self.lines += [line.decode() for line in lines
-                       if not line.endswith(b": no target is up")]
+        said = [messages(line.decode()) for line in lines]
+        self.lines += [line for line in said
+                       if not line.endswith(": no target is up")]
         return part != b""
 
     def line(self):
@@ -58,7 +60,7 @@ class Errors:
         return self.lines == [] and self.buffer == b""
 
     def say(self, where, state):
-        assert self.line() == f'kquay: service "relay": target {where} is {state}'
+        assert self.line() == f"relay: target {where} is {state}"
 
 
 @contextlib.contextmanager
@@ -229,7 +231,8 @@ def test_a_proxy_header_of_nobody(version, header):
         got = b""
         while not got.endswith(b"ping\n"):
             part = s.recv(64)
-            assert part
+            if not part:
+                return  # kquay has ended
             got += part
         assert got.startswith(header)
         s.sendall(b"pong")
@@ -241,7 +244,8 @@ def test_a_proxy_header_of_nobody(version, header):
         until(lambda: backend.count >= 5, "checks")
         assert errors.nothing()
     backend.close()
-    assert not backend.errors
+    assert [e for e in backend.errors
+            if not isinstance(e, ConnectionResetError)] == []
 
 
 # -- what hangs ----------------------------------------------------------------

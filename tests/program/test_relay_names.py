@@ -53,7 +53,7 @@ def test_addresses_come_and_go():
             asked = ns.asked
             until(lambda: ns.asked >= asked + 4, "it asks, twice")
             assert names(f, 5) == {"two": 5}
-        target = f'kquay: service "relay": target app.test:{one.port}: '
+        target = f"relay: target app.test:{one.port}: "
         assert f.errors == (f"{target}127.0.3.2:{one.port} is new\n"
                             f"{target}127.0.3.1:{one.port} is gone\n")
 

@@ -29,7 +29,7 @@ def test_all_are_down():
             c = f.client()
             who = c.name()
             assert c.closed()
-        assert f.errors == (f'kquay: service "relay": {who}: {two}: '
+        assert f.errors == (f"relay: {who}: {two}: "
                             "Connection refused; no other target is up\n")
 
 
@@ -303,7 +303,7 @@ def test_a_target_that_fails_is_left_alone(workers):
                 assert names(f, 10) == {"b": 10}
             finally:
                 a.close()
-        assert f.errors == (f'kquay: service "relay": target {dead} is left '
+        assert f.errors == (f"relay: target {dead} is left "
                             "alone: Connection refused\n")
 
 

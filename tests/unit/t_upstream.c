@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "complain.h"
+#include "log.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -22,15 +22,18 @@ static struct target_list targets;
 static struct kquay *home;
 static struct upstream *up;
 
-/* What went to standard error. */
+/* What went to the log. */
 static char told[4096];
 
 void
-complain(const char *format, ...)
+log_service(enum log_level level, const char *service, const char *format, ...)
 {
 	va_list ap;
-	size_t len = strlen(told);
+	size_t len;
 
+	len = strlen(told);
+	snprintf(told + len, sizeof(told) - len, "%s: ", service);
+	len = strlen(told);
 	va_start(ap, format);
 	vsnprintf(told + len, sizeof(told) - len, format, ap);
 	va_end(ap);
@@ -194,8 +197,7 @@ START_TEST(queue)
 	ck_assert_ptr_eq(a[3].endpoint, NULL);
 	upstream_done(e);
 	ck_assert_uint_eq(sum_up().active, 0);
-	ck_assert_str_eq(told,
-	    "service \"s\": target 127.0.0.1:1 is down: test\n");
+	ck_assert_str_eq(told, "s: target 127.0.0.1:1 is down: test\n");
 }
 END_TEST
 
@@ -247,7 +249,7 @@ START_TEST(failures)
 	for (i = 0; *told == '\0' && i < 1000; i++)
 		upstream_failed(picked(NULL), ECONNREFUSED);
 	ck_assert_str_eq(told,
-	    "service \"s\": target 127.0.0.1:1 is left alone: "
+	    "s: target 127.0.0.1:1 is left alone: "
 	    "Connection refused\n");
 	while ((two = picked(NULL)) != one) {
 		ck_assert_str_eq(two->text, "127.0.0.1:2");
@@ -255,7 +257,7 @@ START_TEST(failures)
 	}
 	*told = '\0';
 	upstream_opened(one);
-	ck_assert_str_eq(told, "service \"s\": target 127.0.0.1:1 is back\n");
+	ck_assert_str_eq(told, "s: target 127.0.0.1:1 is back\n");
 	upstream_done(one);
 	ck_assert_ptr_eq(peek(NULL), one);
 }
