@@ -70,21 +70,29 @@ secure_check(struct service_conf *conf, char *why, size_t whysz)
 static int
 check_agreement(const struct secure_conf *s, char *why, size_t whysz)
 {
-	if (s->certificates.count == 0) {
-		const char *alone = s->keys.count > 0 ? "tls-key" :
-		    given(s->client_ca) != NULL       ? "tls-client-ca" :
-		    s->client != CLIENT_NONE          ? "tls-client" :
-		    s->alpn.count > 0                 ? "tls-alpn" :
-		    given(s->ciphers) != NULL         ? "tls-ciphers" :
-		    given(s->suites) != NULL          ? "tls-suites" :
-		    s->min_version != VERSION_1_2     ? "tls-min-version" :
-							NULL;
+	const struct {
+		const char *name;
+		int given;
+	} others[] = {
+		{ "tls-key", s->keys.count > 0 },
+		{ "tls-client", s->client != CLIENT_NONE },
+		{ "tls-client-ca", given(s->client_ca) != NULL },
+		{ "tls-alpn", s->alpn.count > 0 },
+		{ "tls-ciphers", given(s->ciphers) != NULL },
+		{ "tls-suites", given(s->suites) != NULL },
+		{ "tls-min-version", s->min_version != VERSION_1_2 },
+	};
+	size_t i;
 
-		if (alone == NULL)
-			return 0;
-		snprintf(why, whysz, "%s: there is no tls-certificate", alone);
+	for (i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		if (s->certificates.count > 0 || !others[i].given)
+			continue;
+		snprintf(why, whysz, "%s: there is no tls-certificate",
+		    others[i].name);
 		return -1;
 	}
+	if (s->certificates.count == 0)
+		return 0;
 	if (s->keys.count != 0 && s->keys.count != s->certificates.count) {
 		snprintf(why, whysz,
 		    "tls-key: takes one for each tls-certificate, or none "
