@@ -44,6 +44,7 @@ struct lookup {
 	lookup_fn *fn;
 	void *arg;
 	int told;     /* there was a first answer */
+	int stopped;  /* nothing is asked again */
 	int again_ms; /* until the next question, if this has no answer */
 
 	/* The answer so far, and the hosts that are asked for. */
@@ -96,6 +97,12 @@ lookup_new(struct kquay *q, const struct target *target, lookup_fn *fn,
 	l->again_ms = HOLD_MIN_MS;
 	ask(l);
 	return l;
+}
+
+void
+lookup_stop(struct lookup *l)
+{
+	l->stopped = 1;
 }
 
 void
@@ -292,7 +299,10 @@ later(struct lookup *l, int64_t ms)
 static void
 on_timer(struct kquay *q, const struct kevent *ev, void *arg)
 {
-	ask(arg);
+	struct lookup *l = arg;
+
+	if (!l->stopped)
+		ask(l);
 }
 
 /* The last answer. */

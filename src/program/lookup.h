@@ -49,6 +49,9 @@ int lookup_needed(const struct target *target);
 struct lookup *lookup_new(struct kquay *q, const struct target *target,
     lookup_fn *fn, void *arg);
 
+/* What is under way is the last; in the thread of its loop. */
+void lookup_stop(struct lookup *l);
+
 /* Its loop has been freed.  It may be NULL. */
 void lookup_free(struct lookup *l);
 

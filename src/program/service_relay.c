@@ -654,6 +654,7 @@ relay_retire(struct service *s)
 
 	if (relay->checks != NULL)
 		check_stop(relay->checks);
+	upstream_retire(relay->upstream);
 }
 
 static void

@@ -168,6 +168,15 @@ begin_lookups(struct upstream *up)
 }
 
 void
+upstream_retire(struct upstream *up)
+{
+	size_t i;
+
+	for (i = 0; i < up->nnamed; i++)
+		lookup_stop(up->named[i].lookup);
+}
+
+void
 upstream_free(struct upstream *up)
 {
 	struct endpoint *e;

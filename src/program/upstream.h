@@ -126,6 +126,12 @@ struct upstream_observer {
 struct upstream *upstream_new(const struct upstream_conf *conf,
     struct kquay *home);
 
+/*
+ * Its connections go on, and there will be no others: names are not looked up
+ * again.  In the thread of the home loop.
+ */
+void upstream_retire(struct upstream *up);
+
 /* Nobody uses it any more, and its loops have been freed.  It may be NULL. */
 void upstream_free(struct upstream *up);
 

@@ -2,6 +2,7 @@
 and a listener that nobody gets through to.
 """
 
+import collections
 import contextlib
 import socket
 import struct
@@ -160,6 +161,7 @@ class Names:
         self.ttl = ttl
         self.silent = self.broken = False
         self.asked = 0
+        self.asked_for = collections.Counter()
         self.s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.s.bind(("127.0.0.1", 0))
         self.where = text(self.s)
@@ -183,6 +185,7 @@ class Names:
         at += 5
         kind, = struct.unpack("!H", query[at - 4:at - 2])
         name = ".".join(labels).lower()
+        self.asked_for[name] += 1
         records = [self.record(kind, value)
                    for value in self.names.get(name, [])]
         records = [r for r in records if r is not None and not self.broken]

@@ -1,6 +1,7 @@
 """kquay serve relay: names of targets, what they are told, and TLS."""
 
 import contextlib
+import signal
 import socket
 import ssl
 import struct
@@ -8,7 +9,7 @@ import struct
 import pytest
 
 from backends import Backend, backends, nameserver, receive
-from kquay import address, until
+from kquay import address, running, until
 from relays import (Failing, fixture_behind, fixture_certs, fixture_workers,
                     names, pair, relaying, s_server)
 
@@ -72,6 +73,40 @@ def test_a_name_that_goes_and_comes():
             until(served, "the name is there")
         assert "there is no such name" in f.errors
         assert "no target is up" in f.errors
+
+
+def test_a_reload_changes_the_names(tmp_path):
+    """Who is connected stays, but nobody asks for the old name any more."""
+    conf = tmp_path / "kquay.conf"
+
+    def write(name, ns, port):
+        conf.write_text(f"""
+            service "app" {{
+                listen      = {{"unix:{tmp_path}/s"}}
+                handler     = "relay"
+                to          = {{"{name}:{port}"}}
+                nameservers = "{ns.where}"
+            }}""")
+
+    with two_with_one_port() as (one, two), \
+            nameserver({"old.test": ["127.0.3.1"],
+                        "new.test": ["127.0.3.2"]}) as ns:
+        write("old.test", ns, one.port)
+        with running("run", "-c", str(conf)) as k:
+            old = k.client()
+            assert old.line() == "one"
+            write("new.test", ns, one.port)
+            k.signal(signal.SIGHUP)
+            until(lambda: names(k, 1) == {"two": 1}, "the new name is used")
+            until(lambda: ns.asked_for["new.test"] > 2, "it is asked for")
+            before = ns.asked_for["old.test"]
+            until(lambda: ns.asked_for["new.test"] > 6, "again and again")
+            assert ns.asked_for["old.test"] == before
+            old.send("still here\n")
+            assert old.line() == "still here"
+            k.signal()
+            status, errors = k.wait()
+            assert status == 0 and "level=error" not in errors, errors
 
 
 def test_who_comes_before_the_name_is_known():
