@@ -129,7 +129,10 @@ def test_letters():
     """Those that kquay(8) lists are those that there are."""
     there = {(letter, name) for handler in HANDLERS
              for letter, name, _ in options(handler) if letter}
-    there |= {("h", "help"), ("c", "config"), ("v", "verbose")}
+    there |= {pair for command in commands() if command != "serve"
+              for pair in re.findall(r"^  -(\w), --([\w-]+)",
+                                     once(command, "--help").stdout, re.M)}
+    there.add(("h", "help"))
     listed = re.findall(r"^\.It Fl (\w) , Fl Fl ([\w-]+)", PAGE, re.M)
     assert set(listed) == there
 
