@@ -4,6 +4,7 @@
  * connection is closed once, and nothing is lost or left.
  */
 #include "t_server_kit.h"
+#include "server.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -259,6 +260,12 @@ ignore_post(struct kquay *loop, void *arg)
 {
 }
 
+static void
+ignore_srv(struct kquay *loop, int err, const struct kquay_srv *list, size_t n,
+    uint32_t ttl, void *arg)
+{
+}
+
 /*
  * All that allocates, with the n-th allocation failing.  Whether it was
  * reached.
@@ -269,28 +276,37 @@ setup_with_failure(int n)
 	struct kquay_conf all = { .maxconn = 8,
 		.maxperaddr = 4,
 		.udatasz = 16,
+		.maxdial = 2,
 		.refusal = "no\n",
-		.flags = KQUAY_NOSIGNAL };
-	int watched = 0, posted = 0, err[2] = { ENOMEM, ENOMEM };
+		.nameservers = "127.0.0.1:1",
+		.flags = KQUAY_NOSIGNAL | KQUAY_TRAFFIC };
+	int watched = 0, posted = 0, asked = 0;
+	int err[3] = { ENOMEM, ENOMEM, ENOMEM };
+	bool counts = true;
 	struct kevent ev;
 
 	/* Check allocates too, so nothing is checked while one may fail. */
 	countdown = n;
 	q = kquay_new(&echoes, &all);
 	if (q != NULL) {
+		counts = q->traffic != NULL;
 		kquay_listen(q, "127.0.0.1", "0");
 		EV_SET(&ev, 1, EVFILT_USER, EV_ADD, 0, 0, NULL);
 		watched = kquay_watch(q, &ev, ignore, NULL);
 		err[0] = errno;
 		posted = kquay_post(q, ignore_post, NULL);
 		err[1] = errno;
+		asked = kquay_resolve_srv(q, "_x._tcp.test", ignore_srv, NULL);
+		err[2] = errno;
 		kquay_free(q);
 		q = NULL;
 	}
 	n = countdown;
 	countdown = 0;
+	ck_assert(counts);
 	ck_assert(watched == 0 || err[0] == ENOMEM);
 	ck_assert(posted == 0 || err[1] == ENOMEM);
+	ck_assert(asked == 0 || err[2] == ENOMEM);
 	return n == 0;
 }
 
