@@ -379,6 +379,42 @@ def test_limits_of_the_pair():
             assert 0.2 < time.monotonic() - begun < 5
 
 
+def test_a_line_for_each():
+    """The log says where to, and whose end was the reason."""
+    def serve(s):
+        word = s.recv(100)
+        s.sendall(word)
+        if word == b"die":
+            s.recv(100)
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        elif word == b"end":
+            receive(s)
+        else:
+            assert s.recv(100) == b""
+
+    backend = Backend(serve=serve)
+    with Failing(backend.where, options=["--log-level", "info",
+                                         "--idle-timeout", "200ms"]) as f:
+        for word in (b"die", b"end", b"idle"):
+            c = f.client()
+            c.send(word)
+            assert c.s.recv(100) == word
+            if word == b"end":
+                c.done()
+            elif word == b"die":
+                c.send("x")
+            assert c.closed()
+            c.close()
+    lines = f.errors.splitlines()
+    assert len(lines) == 3
+    assert all(f" to={backend.where} " in line for line in lines)
+    assert " why=error error=" in lines[0] and "reset" in lines[0]
+    assert lines[1].endswith(" why=eof")
+    assert lines[2].endswith(" why=idle")
+    assert not backend.errors
+    backend.close()
+
+
 def test_nothing_is_left_behind(workers):
     """600 connections, 30 at a time, some of them refused."""
     with backends("a", "b") as (a, b), nobody() as dead:
