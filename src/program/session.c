@@ -122,8 +122,8 @@ session_open(struct kquay_conn *c)
 	struct branch *b = kquay_arg(kquay_of(c));
 	int delay_ms = (int)s->ms;
 
-	s->id = 1 +
-	    atomic_fetch_add_explicit(&last_id, 1, memory_order_relaxed);
+	s->id =
+	    1 + atomic_fetch_add_explicit(&last_id, 1, memory_order_relaxed);
 	s->ms = (uint64_t)session_now_ms();
 	atomic_fetch_add_explicit(&b->begun, 1, memory_order_relaxed);
 	if (++b->tally.now > b->tally.peak)

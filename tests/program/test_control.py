@@ -11,8 +11,9 @@ import time
 
 import pytest
 
-from kquay import DEADLINE, KQUAY, USAGE, Kquay, once, until
-from steer import TWO, steered
+from kquay import (DEADLINE, KQUAY, USAGE, Client, Kquay, once, running,
+                   until)
+from steer import TWO, free_port, steered
 
 UNAVAILABLE = 69
 NOPERM = 77
@@ -179,6 +180,158 @@ def test_reload(tmp_path):
         p = s.raw("reload")
         assert p.returncode == 1 and "k.conf:1" in p.stderr, p
         assert s.json("status")["generation"] == 2
+
+
+def test_drain_all_is_the_end(tmp_path):
+    with steered(tmp_path) as s:
+        c = s.k.client(s.k.listening[2])
+        c.send("1\n")
+        assert c.line() == "1"
+        s.ask("drain", "all")
+        c.close()
+        assert s.k.wait() == (0, "")
+        assert not (tmp_path / "control.s").exists()
+
+
+def test_a_drained_service_begins_anew(tmp_path):
+    with steered(tmp_path) as s:
+        s.ask("drain", "small chat")
+        until(lambda: len(s.json("status")["services"]) == 1, "it has gone")
+        s.ask("reload")
+        c = s.k.client(f"unix:{tmp_path}/chat.s")
+        assert c.line() == "welcome!"
+        assert s.service("small chat")["connections"]["now"] == 1
+
+
+def test_workers(tmp_path):
+    """The sums of four, and connections of whichever worker."""
+    with steered(tmp_path, settings="workers = 4") as s:
+        clients = {}
+        for _ in range(40):
+            c = s.k.client(s.k.listening[2])
+            c.send("1234567\n")
+            assert c.line() == "1234567"
+            clients[c.name()] = c
+        told = s.json("status")
+        assert told["workers"] == 4
+        echo = s.service("echo")
+        assert echo["connections"]["now"] == echo["accepted"] == 40
+        assert echo["bytes"] == {"in": 320, "out": 320}
+        assert len(echo["listening"]) == 1
+        listed = s.connections()
+        assert {c["peer"] for c in listed} == clients.keys()
+        assert len({c["id"] for c in listed}) == 40
+        assert s.ask("close", str(listed[7]["id"])) == "closed 1\n"
+        assert clients.pop(listed[7]["peer"]).line() is None
+        assert s.ask("close", "--service", "echo") == "closed 39\n"
+        for c in clients.values():
+            assert c.line() is None
+        until(lambda: s.service("echo")["ended"]["done"] == 40, "all ended")
+
+
+def test_asked_under_load(tmp_path):
+    """Connections come and go in four workers while three ask all the time."""
+    with steered(tmp_path, settings="workers = 4") as s:
+        stop, failed = threading.Event(), []
+
+        def guarded(fn):
+            def run():
+                try:
+                    while not stop.is_set():
+                        fn()
+                except Exception as e:      # told below, in the test's thread
+                    failed.append(e)
+            t = threading.Thread(target=run)
+            t.start()
+            return t
+
+        def talk():
+            c = Client(s.k.listening[2])
+            c.send("hello\n")
+            assert c.line() == "hello"
+            c.close()
+
+        threads = [guarded(talk) for _ in range(4)]
+        threads += [guarded(lambda: s.json("status")),
+                    guarded(lambda: s.json("connections")),
+                    guarded(lambda: s.ask("reload"))]
+        time.sleep(3)
+        stop.set()
+        for t in threads:
+            t.join()
+        assert failed == []
+        echo = s.service("echo")
+        assert echo["accepted"] > 100 and echo["refused"]["total"] == 0
+
+
+def test_upgrade(tmp_path):
+    """Another process answers on the same control socket, and only it."""
+    with steered(tmp_path) as s:
+        old = s.k.client(f"unix:{tmp_path}/chat.s")
+        assert old.line() == "welcome!"
+        s.ask("upgrade")
+        pid = s.json("status")["pid"]
+        assert pid != s.k.p.pid
+        try:
+            new = s.k.client(f"unix:{tmp_path}/chat.s")
+            assert new.line() == "welcome!"
+            new.send("to nobody\n")
+            assert s.service("small chat")["connections"]["now"] == 1
+            old.close()
+            assert s.k.p.wait(timeout=DEADLINE) == 0
+            assert (tmp_path / "control.s").is_socket()
+            assert s.json("status")["pid"] == pid
+        finally:
+            os.kill(pid, signal.SIGTERM)
+            until(lambda: not (tmp_path / "control.s").exists(),
+                  "the new one has ended")
+
+
+RELAY = """
+service "front" {{
+    handler = relay
+    listen = "127.0.0.1:0"
+    to = {{"{up} weight=3", "{down} backup"}}
+    check = 100ms
+}}
+"""
+
+
+def test_targets(tmp_path):
+    with running("serve", "echo", "-l", "127.0.0.1:0") as target:
+        down = f"127.0.0.1:{free_port()}"
+        with steered(tmp_path, RELAY.format(up=target.where, down=down)) as s:
+            def targets():
+                return {t["address"]: t
+                        for t in s.service("front")["targets"]}
+
+            until(lambda: [t["health"] for t in targets().values()] ==
+                  ["up", "down"], "both have been checked")
+            c = s.k.client()
+            c.send("12345\n")
+            assert c.line() == "12345"
+            one = targets()[target.where]
+            assert one["name"] == f"{target.where} weight=3"
+            assert (one["up"], one["weight"], one["connections"],
+                    one["dialled"], one["backup"]) == (True, 3, 1, 1, False)
+            other = targets()[down]
+            assert (other["up"], other["backup"]) == (False, True)
+            # Bytes and connections are the caller's alone.
+            front = s.service("front")
+            assert front["bytes"] == {"in": 6, "out": 6}
+            assert front["connections"]["now"] == 1
+            assert front["connections"]["peak"] == 1
+            assert front["dialled"] >= 1        # and checks
+            listed, = s.connections()
+            assert listed["peer"] == c.name()
+            assert listed["to"] == target.where
+            assert (listed["in"], listed["out"]) == (6, 6)
+            rows = s.ask("status").splitlines()
+            assert any("down, backup" in row for row in rows)
+            assert s.ask("close", str(listed["id"])) == "closed 1\n"
+            assert c.line() is None
+            until(lambda: targets()[target.where]["connections"] == 0,
+                  "it is given back")
 
 
 @pytest.mark.parametrize("command", ["status", "connections", "reload",

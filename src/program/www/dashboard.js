@@ -520,7 +520,8 @@ function setTargets(answer) {
   $("targets-section").hidden = targets.length === 0;
   setTable($("targets"), targetColumns, targets.map((t) => [
     t.service,
-    { text: t.address, small: t.name === t.address ? undefined : t.name },
+    { text: t.address, small: (t.name + " ").startsWith(t.address + " ") ?
+      undefined : t.name },
     { text: `${marks[GRADES[t.health]]} ${t.health}`,
       small: t.backup ? "backup" : undefined,
       className: "health " + GRADES[t.health] },
