@@ -114,6 +114,14 @@ def test_defaults(handler):
             assert default in body.partition("Default:")[2], name
 
 
+def test_files():
+    """Where the program looks by itself, if it is built for no other place."""
+    where, = re.findall(r"--socket PATH .*\[(.*)\]",
+                        once("status", "--help").stdout)
+    assert f"\n.It Pa {where}\n" in PAGE
+    assert f".Pa {where}\n" in CONF
+
+
 def test_environment():
     """What the program asks for stands in ENVIRONMENT."""
     sources = [path.read_text()
