@@ -248,7 +248,7 @@ kquay_input_raw(struct kquay_conn *c, void *buf, size_t size)
 			n = read(c->fd, buf, size);
 	} while (n == -1 && errno == EINTR);
 	if (n > 0)
-		kquay_pool_got(c, n);
+		kquay_pool_got(q, c, n);
 	return n;
 }
 

@@ -287,7 +287,7 @@ transmit(struct kquay_conn *c, const char *data, size_t len)
 	if (n > 0) {
 		c->flags |= C_SENT;
 		c->active = q->tick;
-		kquay_pool_sent(c, n);
+		kquay_pool_sent(q, c, n);
 		return n;
 	}
 	switch (n == 0 ? EAGAIN : errno) {

@@ -76,7 +76,7 @@ kquay_proxy_read_header(struct kquay_conn *c)
 		n = take(c, q->inbuf + had, want, 0);
 		if (n <= 0)
 			return failed(c, n);
-		kquay_pool_got(c, n);
+		kquay_pool_got(q, c, n);
 		if (add(c, q->inbuf + had, (size_t)n) == -1) {
 			kquay_conn_end(c, KQUAY_ERROR, ENOMEM);
 			return 0;

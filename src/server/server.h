@@ -398,10 +398,8 @@ kquay_pool_more(const struct kquay_conn *c)
 
 /* The kernel has given n bytes of c's peer. */
 static inline void
-kquay_pool_got(struct kquay_conn *c, ssize_t n)
+kquay_pool_got(struct kquay *loop, const struct kquay_conn *c, ssize_t n)
 {
-	struct kquay *loop = kquay_pool_loop(c);
-
 	loop->stat.in += (uint64_t)n;
 	if (loop->traffic == NULL)
 		return;
@@ -412,10 +410,8 @@ kquay_pool_got(struct kquay_conn *c, ssize_t n)
 
 /* It has taken n bytes for it. */
 static inline void
-kquay_pool_sent(struct kquay_conn *c, ssize_t n)
+kquay_pool_sent(struct kquay *loop, const struct kquay_conn *c, ssize_t n)
 {
-	struct kquay *loop = kquay_pool_loop(c);
-
 	loop->stat.out += (uint64_t)n;
 	if (loop->traffic == NULL)
 		return;

@@ -265,7 +265,7 @@ move(struct kquay_conn *c)
 		if (n <= 0)
 			break;
 		f->held += (uint32_t)n;
-		kquay_pool_got(c, n);
+		kquay_pool_got(q, c, n);
 		c->active = q->tick;
 		c->flags &= ~C_FRESH;
 		if (push(f, to) == -1)
@@ -304,7 +304,7 @@ push(struct flow *f, struct kquay_conn *to)
 		n = splice_fd(q, f->pipe->out, to->fd, f->held);
 		if (n > 0) {
 			f->held -= (uint32_t)n;
-			kquay_pool_sent(to, n);
+			kquay_pool_sent(q, to, n);
 			to->active = q->tick;
 			to->flags |= C_SENT;
 			continue;
