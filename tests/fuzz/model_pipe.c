@@ -1,12 +1,13 @@
 /*
- * Pipes, eventfds and UNIX datagrams: READ and WRITE (R-READ-15, 30 to 33,
- * R-WRITE-11 to 15, 19, 20, R-MODE-04, 05, R-REG-06).
+ * Pipes, eventfds, UNIX datagrams and listeners: READ and WRITE (R-READ-10, 11,
+ * 15, 30 to 33, R-WRITE-10 to 15, 19, 20, R-MODE-04, 05, R-REG-06).
  *
  * Whether there is space the kernel says: of that the rules promise that the
  * library says the same.
  */
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include <err.h>
 #include <errno.h>
@@ -19,6 +20,7 @@
 
 #define PAGE 4096
 #define LETTERS 4 /* datagrams that wait, at most */
+#define CALLERS 6
 
 struct pipe {
 	int r, w;
@@ -41,9 +43,17 @@ struct letters {
 	struct knote read, write;
 };
 
+struct listener {
+	int fd, callers[CALLERS], number; /* that wait, by their own ends */
+	struct sockaddr_un name;
+	socklen_t len;
+	struct knote read, never;
+};
+
 static struct pipe line;
 static struct counter counter;
 static struct letters letters;
+static struct listener listener;
 
 static bool
 has_space(int fd)
@@ -493,15 +503,123 @@ letters_operate(unsigned int what)
 	}
 }
 
+/* -- a listener ------------------------------------------------------------ */
+
+static enum truth
+listener_truth(const struct knote *k)
+{
+	return listener.number > 0 ? YES : NO;
+}
+
+static void
+listener_check(struct knote *k, const struct kevent *ev)
+{
+	if (ev->data != listener.number)
+		fail("listener: data %jd, expected %d", (intmax_t)ev->data,
+		    listener.number);
+}
+
+static const struct kind kind_listener = { EVFILT_READ, 0, 0, EDGES, false,
+	listener_truth, listener_check };
+
+static void
+call(void)
+{
+	int fd;
+
+	if (listener.number == CALLERS)
+		return;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd == -1 ||
+	    connect(fd, (struct sockaddr *)&listener.name, listener.len) == -1)
+		err(1, "connect");
+	listener.callers[listener.number++] = fd;
+	edge(&listener.read);
+}
+
+static void
+answer_call(void)
+{
+	int fd;
+
+	if (listener.number == 0)
+		return;
+	if ((fd = accept4(listener.fd, NULL, NULL, SOCK_CLOEXEC)) == -1)
+		err(1, "accept");
+	close(fd);
+	close(listener.callers[0]);
+	memmove(listener.callers, listener.callers + 1,
+	    (size_t)--listener.number * sizeof(listener.callers[0]));
+}
+
+/* R-READ-11: but the library looks itself, and has the kernel look. */
+static void
+change_listener(void)
+{
+	unsigned int fflags = choose(4) == 0 ? NOTE_LOWAT : 0;
+
+	change_knote(&listener.read, fflags, 0);
+	if (fflags != 0 && listener.read.k_exists)
+		rumour(&listener.read);
+}
+
+static void
+listener_operate(unsigned int what)
+{
+	switch (what) {
+	case 0:
+	case 1:
+		change_listener();
+		break;
+	case 2:
+		change_knote(&listener.never, 0, 0);
+		break;
+	case 3:
+	case 4:
+		call();
+		break;
+	default:
+		answer_call();
+	}
+}
+
+/* A name of the kernel's choice. */
+static void
+listener_open(void)
+{
+	listener = (struct listener){ .len = sizeof(listener.name),
+		.name = { .sun_family = AF_UNIX },
+		.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0) };
+	if (listener.fd == -1 ||
+	    bind(listener.fd, (struct sockaddr *)&listener.name,
+		sizeof(sa_family_t)) == -1 ||
+	    getsockname(listener.fd, (struct sockaddr *)&listener.name,
+		&listener.len) == -1 ||
+	    listen(listener.fd, CALLERS) == -1)
+		err(1, "listen");
+	know(&listener.read, &kind_listener, kq, (uintptr_t)listener.fd, NULL);
+	know(&listener.never, &kind_never[1], kq, (uintptr_t)listener.fd, NULL);
+}
+
+static void
+listener_close(void)
+{
+	close(listener.fd);
+	while (listener.number > 0)
+		close(listener.callers[--listener.number]);
+}
+
 /* -- all of them ----------------------------------------------------------- */
 
 static void
 pipes_operate(void)
 {
-	unsigned int which = choose(4), what = choose(16);
+	unsigned int which = choose(8), what = choose(16);
 
 	say("pipe: %u, %u", which, what);
-	if (which < 2)
+	if (which == 6)
+		listener_operate(what % 6);
+	else if (which % 4 < 2)
 		pipe_operate(what);
 	else if (which == 2)
 		counter_operate(what % 6);
@@ -532,6 +650,7 @@ pipes_open(void)
 	    NULL);
 	know(&letters.read, &kind_letters_read, kq, (uintptr_t)fds[0], NULL);
 	know(&letters.write, &kind_letters_write, kq, (uintptr_t)fds[0], NULL);
+	listener_open();
 }
 
 static void
@@ -543,6 +662,7 @@ pipes_close(void)
 	close(counter.fd);
 	close(letters.fd);
 	close(letters.peer);
+	listener_close();
 }
 
 const struct part part_pipe = { pipes_open, pipes_operate, pipes_close, NULL };
