@@ -16,6 +16,10 @@ from kquay import (CONFIG, FAMILIES, USAGE, Client, address, connect,
 
 ME = os.getuid()
 OTHER = 65534
+try:
+    MY_NAME = pwd.getpwuid(ME).pw_name
+except KeyError:
+    MY_NAME = str(ME)
 REFUSAL = "not you"
 
 
@@ -72,7 +76,7 @@ def proxied(source):
     ("unix", ["--allow", "0.0.0.0/0", "--allow", "::/0"], False),
     ("unix", ["--deny", "unix"], False),
     ("unix", ["--allow", f"uid:{ME}"], True),
-    ("unix", ["--allow", f"uid:{pwd.getpwuid(ME).pw_name}"], True),
+    ("unix", ["--allow", f"uid:{MY_NAME}"], True),
     ("unix", ["--allow", f"uid:{ME + 1}"], False),
     ("unix", ["--deny", f"uid:{ME}", "--allow", "unix"], False),
     ("unix", ["--allow", f"gid:{os.getgid()}"], True),
