@@ -19,6 +19,7 @@
 #include "gather.h"
 #include "log.h"
 #include "reload.h"
+#include "sandbox.h"
 #include "serve.h"
 #include "session.h"
 #include "upstream.h"
@@ -200,6 +201,7 @@ describe_services(struct question *q)
 	q->status->generation = reload_generation();
 	q->status->workers = workers_count();
 	q->status->log_lost = log_lost();
+	q->status->sandbox = sandbox_state();
 	TAILQ_FOREACH(s, &services_running, next)
 		n++;
 	q->serving = calloc(n + 1, sizeof(*q->serving));

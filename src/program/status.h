@@ -52,6 +52,7 @@ struct status {
 	uint32_t generation;
 	uint32_t workers;
 	uint64_t log_lost; /* lines */
+	const char *sandbox; /* what it is, or "none" and why; NULL: unknown */
 	struct status_service *services;
 	size_t nservices;
 	int failed; /* memory has run out: it is not whole */

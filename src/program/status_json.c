@@ -30,6 +30,8 @@ status_print_json(const struct status *st, FILE *out)
 	json_number(&j, "generation", st->generation);
 	json_number(&j, "workers", st->workers);
 	json_number(&j, "log_lost", st->log_lost);
+	if (st->sandbox != NULL)
+		json_text(&j, "sandbox", st->sandbox);
 	json_array(&j, "services");
 	for (i = 0; i < st->nservices; i++)
 		print_service(&j, &st->services[i]);

@@ -41,9 +41,12 @@ print_head(const struct status *st, FILE *out)
 
 	fprintf(out,
 	    "kquay " KQUAY_VERSION ", pid %jd, up %s, %" PRIu32
-	    " worker%s, configuration %" PRIu32 "\n",
+	    " worker%s, configuration %" PRIu32,
 	    (intmax_t)st->pid, human_time(up, st->uptime_ms), st->workers,
 	    st->workers == 1 ? "" : "s", st->generation);
+	if (st->sandbox != NULL)
+		fprintf(out, ", sandbox: %s", st->sandbox);
+	fputc('\n', out);
 	if (st->log_lost > 0)
 		fprintf(out, "lines lost by the log: %" PRIu64 "\n",
 		    st->log_lost);

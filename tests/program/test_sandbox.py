@@ -277,6 +277,8 @@ def test_page_and_upgrade(folder, user):
                  "http://localhost/metrics"],
                 capture_output=True, check=False, timeout=20)
             assert page.returncode == 0 and page.stdout.startswith(b"# "), page
+            told = once("status", "-s", str(folder / "run" / "control"))
+            assert ", sandbox: seccomp, Landlock " in told.stdout.splitlines()[0]
             told = once("upgrade", "-s", str(folder / "run" / "control"))
             assert (told.returncode, told.stderr) == (0, ""), k.errors.read_text()
             pids.append(int(re.search(r"process (\d+) serves", told.stdout)[1]))
