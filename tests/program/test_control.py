@@ -89,15 +89,16 @@ def test_connections_are_listed(tmp_path):
 
 
 def test_idle_is_told(tmp_path):
+    # Longer than asking takes where the machine is busy.
     with steered(tmp_path) as s:
         c = s.k.client(s.k.listening[2])
         c.send("x\n")
         assert c.line() == "x"
-        until(lambda: s.connections()[0]["idle"] >= 0.3, "it has been idle")
+        until(lambda: s.connections()[0]["idle"] >= 1.5, "it has been idle")
         c.send("x\n")
         assert c.line() == "x"
-        until(lambda: s.connections()[0]["idle"] < 0.3, "no longer")
-        assert s.connections()[0]["age"] >= 0.3
+        until(lambda: s.connections()[0]["idle"] < 1.5, "no longer")
+        assert s.connections()[0]["age"] >= 1.5
 
 
 def test_lists_have_pages(tmp_path):
