@@ -39,9 +39,15 @@
 #include "session.h"
 #include "words.h"
 
-enum error_output { ERRORS_INHERIT, ERRORS_SOCKET, ERRORS_DISCARD };
+enum error_output { ERRORS_INHERIT, ERRORS_SOCKET, ERRORS_DISCARD, ERRORS_LOG };
 
-enum { MAX_VARIABLES = 8, VARIABLE = 160 };
+enum {
+	MAX_VARIABLES = 8,
+	VARIABLE = 160,
+	ERROR_LINE = 512,  /* what is longer is several lines of the log */
+	ERROR_READ = 4096, /* most that is read at once */
+	ERROR_READS = 16   /* and how often, of a child that has ended */
+};
 
 struct exec_conf {
 	struct service_conf base;
@@ -58,6 +64,9 @@ struct child {
 	pid_t pid;
 	uint64_t id; /* of its connection */
 	char peer[VARIABLE];
+	int errors;   /* a pipe from its standard error, or -1 */
+	size_t nline; /* of a line that has not ended */
+	char line[ERROR_LINE];
 };
 
 #define OFFSET(member) offsetof(struct exec_conf, member)
@@ -68,6 +77,11 @@ static char **make_environment(const struct words *, char[][VARIABLE], int);
 static kquay_watch_fn on_end;
 static kquay_watch_fn on_overdue;
 static void tell(const struct kquay *, const struct child *);
+static int open_errors(struct kquay *, struct child *);
+static void close_errors(struct kquay *, struct child *);
+static int read_errors(struct kquay *, struct child *);
+static void log_errors(struct kquay *, struct child *);
+static kquay_watch_fn on_errors;
 
 /* -- a connection ---------------------------------------------------------- */
 
@@ -82,6 +96,7 @@ exec_open(struct kquay_conn *c)
 	if (child == NULL)
 		return -1;
 	child->id = kquay_id(c);
+	child->errors = -1;
 	strlcpy(child->peer, kquay_peer(c), sizeof(child->peer));
 	if ((error = start(c, child)) != 0) {
 		log_service(LEVEL_ERROR, service_conf_of(kquay_of(c))->name,
@@ -103,6 +118,7 @@ exec_open(struct kquay_conn *c)
 	while (waitpid(child->pid, NULL, 0) == -1 && errno == EINTR)
 		;
 	*slot = NULL;
+	close_errors(kquay_of(c), child);
 	free(child);
 	return -1;
 }
@@ -143,9 +159,16 @@ start(struct kquay_conn *c, struct child *child)
 		s.err = fd;
 	else if (conf->errors == ERRORS_DISCARD)
 		s.err = open(_PATH_DEVNULL, O_WRONLY | O_CLOEXEC);
-	error = launch(&s, &child->pid);
-	if (conf->errors == ERRORS_DISCARD && s.err != -1)
+	else if (conf->errors == ERRORS_LOG)
+		s.err = open_errors(kquay_of(c), child);
+	if (conf->errors == ERRORS_LOG && s.err == -1)
+		error = errno;
+	else
+		error = launch(&s, &child->pid);
+	if (s.err != -1 && s.err != fd)
 		close(s.err);
+	if (error != 0)
+		close_errors(kquay_of(c), child);
 	close(fd);
 	free(envp);
 	return error;
@@ -166,6 +189,7 @@ exec_close(struct kquay_conn *c, enum kquay_why why)
 		kill(-child->pid, SIGKILL);
 		EV_SET(&ev, child->pid, EVFILT_PROC, EV_DELETE, 0, 0, NULL);
 		(void)kquay_watch(kquay_of(c), &ev, NULL, NULL);
+		close_errors(kquay_of(c), child);
 		free(child);
 		return;
 	}
@@ -186,7 +210,12 @@ on_end(struct kquay *q, const struct kevent *ev, void *arg)
 	struct child *child = arg;
 	struct kquay_conn *c = kquay_find(q, child->id);
 	struct kevent overdue;
+	int i;
 
+	/* Others may have its standard error, and write for ever. */
+	for (i = 0; i < ERROR_READS && read_errors(q, child) > 0; i++)
+		;
+	close_errors(q, child);
 	tell(q, child);
 	if (c != NULL) {
 		*(struct child **)session_data(c) = NULL;
@@ -224,6 +253,85 @@ on_overdue(struct kquay *q, const struct kevent *ev, void *arg)
 	const struct child *child = arg;
 
 	kill(-child->pid, SIGKILL);
+}
+
+/* -- what a child complains of --------------------------------------------- */
+
+/* What is to be its standard error; or -1 with errno. */
+static int
+open_errors(struct kquay *q, struct child *child)
+{
+	struct kevent ev;
+	int fd[2], saved;
+
+	if (pipe2(fd, O_CLOEXEC) == -1)
+		return -1;
+	EV_SET(&ev, fd[0], EVFILT_READ, EV_ADD, 0, 0, NULL);
+	if (fcntl(fd[0], F_SETFL, O_NONBLOCK) == 0 &&
+	    kquay_watch(q, &ev, on_errors, child) == 0) {
+		child->errors = fd[0];
+		return fd[1];
+	}
+	saved = errno;
+	close(fd[0]);
+	close(fd[1]);
+	errno = saved;
+	return -1;
+}
+
+static void
+close_errors(struct kquay *q, struct child *child)
+{
+	struct kevent ev;
+
+	if (child->errors == -1)
+		return;
+	if (child->nline > 0)
+		log_errors(q, child);
+	EV_SET(&ev, child->errors, EVFILT_READ, EV_DELETE, 0, 0, NULL);
+	(void)kquay_watch(q, &ev, NULL, NULL);
+	close(child->errors);
+	child->errors = -1;
+}
+
+static void
+on_errors(struct kquay *q, const struct kevent *ev, void *arg)
+{
+	struct child *child = arg;
+
+	if (read_errors(q, child) == -1)
+		close_errors(q, child);
+}
+
+/* Returns 1; 0 if there is nothing now, or -1 if there will be nothing more. */
+static int
+read_errors(struct kquay *q, struct child *child)
+{
+	char data[ERROR_READ];
+	ssize_t n, i;
+
+	if (child->errors == -1)
+		return -1;
+	n = read(child->errors, data, sizeof(data));
+	if (n == -1)
+		return errno == EAGAIN || errno == EINTR ? 0 : -1;
+	if (n == 0)
+		return -1;
+	for (i = 0; i < n; i++) {
+		if (data[i] == '\n' || child->nline == ERROR_LINE - 1)
+			log_errors(q, child);
+		if (data[i] != '\n')
+			child->line[child->nline++] = data[i];
+	}
+	return 1;
+}
+
+static void
+log_errors(struct kquay *q, struct child *child)
+{
+	log_service(LEVEL_NOTICE, service_conf_of(q)->name, "%s: %.*s",
+	    child->peer, (int)child->nline, child->line);
+	child->nline = 0;
 }
 
 /* -- what a child is told -------------------------------------------------- */
@@ -395,7 +503,7 @@ static const struct kquay_ops exec_ops = {
 };
 
 static const char *const errors_names[] = { "inherit", "socket", "discard",
-	NULL };
+	"log", NULL };
 
 static const struct setting exec_settings[] = {
 	{ .name = "command",
@@ -416,10 +524,10 @@ static const struct setting exec_settings[] = {
 	    .type = SETTING_CHOICE,
 	    .offset = OFFSET(errors),
 	    .min = ERRORS_INHERIT,
-	    .max = ERRORS_DISCARD,
+	    .max = ERRORS_LOG,
 	    .choices = errors_names,
 	    .def = "inherit",
-	    .arg = "inherit|socket|discard",
+	    .arg = "inherit|socket|discard|log",
 	    .help = "where its standard error goes" },
 	{ .name = "user",
 	    .letter = 'u',

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from kquay import (CONFIG, USAGE, Client, Kquay, address, once, running, until)
+from kquay import (CONFIG, USAGE, Client, Kquay, address, messages, once,
+                   running, until)
 
 MIB = 1 << 20
 
@@ -320,3 +321,57 @@ def test_the_peer_hangs_up(tmp_path):
         assert c.line() == "x"
         c.close()
         until(lambda: children(k) == [], "the child is reaped")
+
+
+def logged(errors):
+    """What the log says of programs, without the time and the peer."""
+    return [line.split(": ", 2)[2] for line in messages(errors).splitlines()]
+
+
+@pytest.mark.parametrize("script, lines", [
+    ("echo one >&2; echo two >&2", ["one", "two"]),
+    ("printf 'no end' >&2", ["no end"]),
+    ("printf 'a\\n\\nb' >&2", ["a", "", "b"]),
+    ("printf '%01200d\\n' 7 >&2", ["0" * 511, "0" * 511, "0" * 177 + "7"]),
+    ("exec 2>&-; sleep 0.1", []),
+    ("(exec <&- >&-; sleep 2; echo late >&2) & echo now >&2", ["now"]),
+    ("seq 300 >&2", [str(n) for n in range(1, 301)]),
+])
+def test_errors_in_the_log(script, lines):
+    k = Kquay("serve", "exec", "-l", "127.0.0.1:0", "--errors", "log", "--",
+              "sh", "-c", script)
+    c = k.client()
+    name = c.name()
+    c.rest()
+    until(lambda: children(k) == [], "the child is reaped")
+    k.signal()
+    code, errors = k.wait()
+    assert code == 0
+    assert logged(errors) == lines
+    assert all(line.startswith(f"exec: {name}: ")
+               for line in messages(errors).splitlines())
+
+
+def test_errors_in_the_log_are_harmless():
+    k = Kquay("serve", "exec", "-l", "127.0.0.1:0", "--errors", "log", "--",
+              "sh", "-c", "printf 'a\\033[2Jb\\0c\\377\\n' >&2")
+    k.client().rest()
+    until(lambda: children(k) == [], "the child is reaped")
+    k.signal()
+    errors = k.wait()[1]
+    assert errors.count("\n") == 1 and errors.strip("\n").isprintable()
+
+
+def test_no_descriptors_are_left_of_errors():
+    k = Kquay("serve", "exec", "-l", "127.0.0.1:0", "--errors", "log", "--",
+              "sh", "-c", "echo x >&2")
+
+    def descriptors():
+        return len(os.listdir(f"/proc/{k.p.pid}/fd"))
+    before = descriptors()
+    for _ in range(50):
+        k.client().rest()
+    until(lambda: children(k) == [] and descriptors() == before, "as before")
+    k.signal()
+    code, errors = k.wait()
+    assert code == 0 and logged(errors) == ["x"] * 50
