@@ -20,6 +20,7 @@
 #include "upstream.h"
 
 #define MAX_TIME 2073600000 /* ms in 24 days: an int holds no 25 */
+#define CALLERS_MAX 7000000 /* with whom is dialled, a loop has 2^24 slots */
 #define OFFSET(member) offsetof(struct relay_conf, member)
 
 static int check_tls(const struct relay_conf *, char *, size_t);
@@ -244,6 +245,11 @@ relay_conf_check(struct service_conf *base, char *why, size_t whysz)
 {
 	struct relay_conf *conf = (struct relay_conf *)base;
 
+	if (base->max_connections > CALLERS_MAX) {
+		snprintf(why, whysz, "max-connections: a relay has %d at most",
+		    CALLERS_MAX);
+		return -1;
+	}
 	if (TAILQ_EMPTY(&conf->to)) {
 		snprintf(why, whysz, "to: is missing");
 		return -1;

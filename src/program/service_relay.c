@@ -690,12 +690,17 @@ relay_upstream(const struct service *s)
 	return relay->upstream;
 }
 
+/*
+ * One for each caller, and some for servers that take their time to read what
+ * is left for them, when another has the caller's place already.
+ */
 static uint32_t
 relay_max_dial(const struct service_conf *base)
 {
 	const struct relay_conf *conf = (const struct relay_conf *)base;
+	uint32_t callers = base->max_connections;
 
-	return base->max_connections + check_slots(&conf->check);
+	return callers + callers / 8 + check_slots(&conf->check);
 }
 
 const struct service_handler service_relay = {

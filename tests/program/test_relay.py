@@ -183,6 +183,8 @@ def test_wrong_targets(target, wrong):
 
 @pytest.mark.parametrize("options, wrong", [
     ([], "to: is missing"),
+    (["--to", "a:80", "-n", "7000001"],
+     "max-connections: a relay has 7000000 at most"),
     (["--to", "a:80", "--source", "localhost"],
      "source: 'localhost': is not an address"),
     (["--to", "a:80", "--nameservers", "ns.test"],
