@@ -30,12 +30,12 @@ def echo(family, tmp_path, *options):
                    "--refusal", REFUSAL, *options)
 
 
-def served(client, header=""):
+def served(client, header="", refusals=(REFUSAL,)):
     """Does it get its echo (True), or the refusal (False)?"""
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         client.send(header + "hello\n")
     answer = client.line()
-    assert answer in ("hello", REFUSAL)
+    assert answer in ("hello", *refusals)
     return answer == "hello"
 
 
@@ -288,9 +288,10 @@ def test_a_reload_gives_no_tokens(tmp_path):
         conf.write_text(text % ("changed", "2/h"))
         k.signal(signal.SIGHUP)
         until(lambda: k.client().line() == "changed", "the new one is there")
-        conf.write_text(text % ("not you", "3/h"))
+        conf.write_text(text % (REFUSAL, "3/h"))
         k.signal(signal.SIGHUP)
-        until(lambda: call(k), "which a new rate does")
+        until(lambda: served(k.client(), refusals=(REFUSAL, "changed")),
+              "which a new rate does")
         k.signal()
         assert k.wait()[0] == 0
 
