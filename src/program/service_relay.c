@@ -39,7 +39,10 @@
 #include "sni.h"
 #include "upstream.h"
 
-enum { EARLY_MAX = 16 * 1024 };
+enum {
+	EARLY_MAX = 16 * 1024,
+	SPARE = 8 /* connections, see relay_max_dial() */
+};
 
 /* What the connections of a service share. */
 struct relay {
@@ -700,7 +703,7 @@ relay_max_dial(const struct service_conf *base)
 	const struct relay_conf *conf = (const struct relay_conf *)base;
 	uint32_t callers = base->max_connections;
 
-	return callers + callers / 8 + check_slots(&conf->check);
+	return callers + callers / 8 + SPARE + check_slots(&conf->check);
 }
 
 const struct service_handler service_relay = {

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from backends import Backend, backends, blackhole, nobody, receive
-from kquay import connect, until
+from kquay import DEADLINE, connect, until
 from relays import (RESET, descriptors, Failing, fixture_behind,
                     fixture_workers, names, pair, relaying)
 
@@ -377,6 +377,37 @@ def test_limits_of_the_pair():
                     if c.line() is None:
                         break
             assert 0.2 < time.monotonic() - begun < 5
+
+
+def test_a_server_that_takes_its_time():
+    """It is not done when its caller's place is another's already."""
+    go = threading.Event()
+    first = []
+
+    def serve(s):
+        if first:
+            s.sendall(b"hello\n")
+            return
+        first.append(s)
+        go.wait(DEADLINE)
+        receive(s)
+
+    backend = Backend(serve=serve)
+    try:
+        with relaying(backend.where, options=["-n", 1, "--life-timeout",
+                                              "300ms", "--linger", "1m"]) as k:
+            c = k.client()
+            c.s.settimeout(0.1)
+            with contextlib.suppress(OSError):
+                while True:
+                    c.send(bytes(65536))
+            c.s.settimeout(DEADLINE)
+            assert c.closed()
+            c.close()
+            until(lambda: k.client().drain() == b"hello\n", "another one")
+            go.set()
+    finally:
+        backend.close()
 
 
 def test_a_line_for_each():
