@@ -274,11 +274,11 @@ def test_retry_timeout():
     with contextlib.ExitStack() as stack:
         holes = [stack.enter_context(blackhole()) for _ in range(4)]
         with Failing(*holes, options=[
-                "--connect-timeout", "300ms", "--retries", 9,
-                "--retry-timeout", "400ms"]) as f:
-            begun = time.monotonic()
+                "--connect-timeout", "300ms", "--retries", 9, "--balance",
+                "first", "--retry-timeout", "400ms"]) as f:
             assert f.client().closed()
-            assert 0.55 < time.monotonic() - begun < 1.1
+        last = f.errors.split(": ")[2]
+        assert last in holes[:2]
 
 
 def test_who_leaves_while_it_is_dialled():
@@ -359,11 +359,11 @@ def test_a_target_dies_in_mid_stream(family, behind, tmp_path):
 
 def test_limits_of_the_pair():
     with backends("a") as (a,):
-        with relaying(a.where, options=["--idle-timeout", "300ms"]) as k:
+        with relaying(a.where, options=["--idle-timeout", "1s"]) as k:
             c = k.client()
             assert c.line() == "a"
             for _ in range(5):
-                time.sleep(0.1)
+                time.sleep(0.3)
                 c.send("x\n")
                 assert c.line() == "x"
             assert c.closed()
