@@ -230,6 +230,16 @@ def test_workers(tmp_path):
         until(lambda: s.service("echo")["ended"]["done"] == 40, "all ended")
 
 
+def test_idle_costs_nothing(tmp_path):
+    with steered(tmp_path, settings=f"""
+            status = "127.0.0.1:{free_port()}"
+            workers = 2""") as s:
+        assert s.service("echo")["accepted"] == 0
+        used = s.k.cpu()
+        time.sleep(1)
+        assert s.k.cpu() - used <= 0.02
+
+
 def test_asked_under_load(tmp_path):
     """Connections come and go in four workers while three ask all the time."""
     with steered(tmp_path, settings="workers = 4") as s:
@@ -329,7 +339,7 @@ def test_targets(tmp_path):
             assert (listed["in"], listed["out"]) == (6, 6)
             rows = s.ask("status").splitlines()
             assert any("down, backup" in row for row in rows)
-            assert s.ask("close", str(listed["id"])) == "closed 1\n"
+            assert s.ask("close", "--service", "front") == "closed 1\n"
             assert c.line() is None
             until(lambda: targets()[target.where]["connections"] == 0,
                   "it is given back")
@@ -531,7 +541,7 @@ def test_who_does_not_read(tmp_path):
         assert s.k.cpu() - used <= 0.05
         for c in deaf:
             c.close()
-        assert s.k.rss() < before + (16 << 20)
+        assert s.k.rss() < before + (48 << 20)
 
 
 def test_a_crowd(tmp_path):
