@@ -309,7 +309,7 @@ service "front" {{
 
 
 def test_targets(tmp_path):
-    with running("serve", "echo", "-l", "127.0.0.1:0") as target:
+    with running("serve", "echo", "-l", "127.0.0.2:0") as target:
         down = f"127.0.0.1:{free_port()}"
         with steered(tmp_path, RELAY.format(up=target.where, down=down)) as s:
             def targets():
@@ -339,6 +339,10 @@ def test_targets(tmp_path):
             assert (listed["in"], listed["out"]) == (6, 6)
             rows = s.ask("status").splitlines()
             assert any("down, backup" in row for row in rows)
+            # Whom the relay has called is none of them.
+            assert s.ask("close", "--peer", "127.0.0.2") == "closed 0\n"
+            c.send("still here\n")
+            assert c.line() == "still here"
             assert s.ask("close", "--service", "front") == "closed 1\n"
             assert c.line() is None
             until(lambda: targets()[target.where]["connections"] == 0,
