@@ -98,8 +98,6 @@ control_new(const char *path, mode_t mode, int fd)
 		control_free(control);
 		return NULL;
 	}
-	if (fd != -1)
-		(void)kquay_claim(control->q, 0);
 	return control;
 
 fail:

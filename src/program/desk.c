@@ -28,6 +28,7 @@ static int open_page(const struct program_conf *);
 static int make_name(struct counter *, const char *, const char *);
 static void add(struct counter *, struct kquay *);
 static void left(struct branch *);
+static void claim(struct counter *);
 static void give_up(struct counter *);
 
 int
@@ -138,6 +139,23 @@ desk_socket(unsigned i, const char **name)
 		}
 	}
 	return -1;
+}
+
+void
+desk_claim(void)
+{
+	claim(&control_counter);
+	claim(&page_counter);
+}
+
+static void
+claim(struct counter *c)
+{
+	unsigned n;
+
+	if (c->branch.q != NULL)
+		for (n = 0; kquay_listener(c->branch.q, n) != -1; n++)
+			(void)kquay_claim(c->branch.q, n);
 }
 
 void

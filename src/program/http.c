@@ -209,17 +209,11 @@ http_listen(struct http *http, const struct address *a)
 int
 http_listen_fd(struct http *http, int fd)
 {
-	unsigned n = 0;
-
 	if (kquay_listen_fd(http->q, fd) == -1) {
 		complain("status: %s", kquay_error(http->q));
 		close(fd);
 		return -1;
 	}
-	while (kquay_listening(http->q, n + 1) != NULL)
-		n++;
-	/* Of a UNIX socket. */
-	(void)kquay_claim(http->q, n);
 	return 0;
 }
 

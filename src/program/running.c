@@ -36,8 +36,8 @@ static int open_address(struct service *, const struct address *);
 static int listen_fd(struct service *, int);
 static int listen_systemd(struct service *, const char *);
 static unsigned count_listeners(const struct kquay *);
-static void add_berth(struct branch *, const char *, unsigned);
-static int take_berth(struct branch *, struct branch *, const char *);
+static void add_berth(struct branch *, const struct address *, unsigned);
+static int take_berth(struct branch *, struct branch *, const struct address *);
 static void branch_left(struct branch *);
 static kquay_post_fn one_left;
 
@@ -243,12 +243,15 @@ listen_on(struct service *s, const struct address *a)
 	}
 	for (i = 0; i < s->nbranches; i++) {
 		b = &s->branches[i];
-		add_berth(b, a->text, count_listeners(b->q) - before[i]);
+		add_berth(b, a, count_listeners(b->q) - before[i]);
 	}
 	return 0;
 }
 
-/* How many listeners an earlier program has left us there; or -1. */
+/*
+ * How many listeners an earlier program has left us there; or -1.  The files of
+ * UNIX sockets stay that one's until service_claim().
+ */
 static int
 inherit(struct service *s, const struct address *a)
 {
@@ -262,8 +265,6 @@ inherit(struct service *s, const struct address *a)
 			close(fd);
 			return -1;
 		}
-		if (a->kind == ADDRESS_UNIX)
-			(void)kquay_claim(q, count_listeners(q) - 1);
 		n++;
 	}
 	return n;
@@ -324,12 +325,29 @@ count_listeners(const struct kquay *q)
 
 /* There is room for every address of the service. */
 static void
-add_berth(struct branch *b, const char *address, unsigned listeners)
+add_berth(struct branch *b, const struct address *a, unsigned listeners)
 {
 	struct berth *berth = &b->berths[b->nberths++];
 
-	berth->address = address;
+	berth->address = a->text;
+	berth->file = a->kind == ADDRESS_UNIX;
 	berth->listeners = listeners;
+}
+
+void
+service_claim(struct service *s)
+{
+	const struct branch *b;
+	const struct berth *berth;
+	unsigned n, left;
+
+	for (b = s->branches; b < s->branches + s->nbranches; b++) {
+		n = 0;
+		for (berth = b->berths; berth < b->berths + b->nberths; berth++)
+			for (left = berth->listeners; left > 0; left--, n++)
+				if (berth->file)
+					(void)kquay_claim(b->q, n);
+	}
 }
 
 void
@@ -344,25 +362,25 @@ service_take(struct service *s, const struct service_list *old, unsigned worker)
 		TAILQ_FOREACH(o, old, next)
 			if (worker < o->nbranches &&
 			    take_berth(&s->branches[worker],
-				&o->branches[worker], a->text))
+				&o->branches[worker], a))
 				break;
 }
 
 /* Returns whether `from` had listeners of that address; they are to's now. */
 static int
-take_berth(struct branch *to, struct branch *from, const char *address)
+take_berth(struct branch *to, struct branch *from, const struct address *a)
 {
 	struct berth *b = from->berths, *end = b + from->nberths;
 	unsigned n = 0;
 
-	for (; b < end && strcmp(b->address, address) != 0; b++)
+	for (; b < end && strcmp(b->address, a->text) != 0; b++)
 		n += b->listeners;
 	if (b == end)
 		return 0;
-	add_berth(to, address, b->listeners);
+	add_berth(to, a, b->listeners);
 	for (; b->listeners > 0; b->listeners--)
 		if (kquay_give(from->q, n, to->q) == -1)
-			complain("%s: %s", address, strerror(errno));
+			complain("%s: %s", a->text, strerror(errno));
 	return 1;
 }
 

@@ -55,6 +55,12 @@ void service_free(struct service *s);
 int service_listen(struct service *s, const struct service_list *old);
 
 /*
+ * The files of its UNIX sockets, those that it has from an earlier program
+ * included, are to be removed by it; before it is with a worker's thread.
+ */
+void service_claim(struct service *s);
+
+/*
  * In the thread of a worker: that one's loop of s takes over what it is to
  * have of the listeners of old.
  */

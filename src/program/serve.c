@@ -349,11 +349,12 @@ on_idle(struct kquay *q, const struct kevent *ev, void *arg)
 static void
 announce(void)
 {
-	const struct service *s;
+	struct service *s;
 	const char *where;
 	unsigned i;
 
 	TAILQ_FOREACH(s, &services_running, next) {
+		service_claim(s);
 		for (i = 0;; i++) {
 			where = kquay_listening(s->branches[0].q, i);
 			if (where == NULL)
@@ -363,6 +364,7 @@ announce(void)
 	}
 	puts("ready");
 	fflush(stdout);
+	desk_claim();
 	upgrade_ready();
 	activate_notify("READY=1");
 }

@@ -23,6 +23,7 @@ struct service;
 struct berth {
 	const char *address; /* as written */
 	unsigned listeners;
+	int file; /* of UNIX sockets, which have one each */
 };
 
 /* A loop in a worker. */

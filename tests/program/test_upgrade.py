@@ -1,0 +1,56 @@
+"""Upgrades that come to nothing: the earlier program goes on as it was."""
+
+import contextlib
+import socket
+
+import pytest
+
+from kquay import DEADLINE, Kquay, connect, once
+
+
+@contextlib.contextmanager
+def started(tmp_path, services, settings=""):
+    """A kquay with a control socket, and a file that can be changed."""
+    path = tmp_path / "kquay.conf"
+    head = f'control = "{tmp_path}/control.s"\n{settings}\n'
+    path.write_text(head + services)
+    k = Kquay("run", "-c", path, cwd=tmp_path)
+    try:
+        yield k, lambda more: path.write_text(head + services + more)
+    finally:
+        k.kill()
+
+
+def ask(tmp_path, *command):
+    return once(*command, "-s", f"{tmp_path}/control.s")
+
+
+def echoes(where):
+    with connect(where) as s:
+        s.sendall(b"still")
+        return s.recv(5) == b"still"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("what", ["service", "status"])
+def test_one_that_cannot_listen(tmp_path, workers, what):
+    """Having inherited the sockets: their files are not the new one's yet."""
+    services = f"""
+        workers = {workers}
+        service a {{ handler = echo listen = {{"unix:a.s", "unix:{tmp_path}/b.s"}} }}
+        """
+    with started(tmp_path, services) as (k, add), socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        add(f'service b {{ handler = echo listen = {{"{where}"}} }}'
+            if what == "service" else f'status = "{where}"')
+        p = ask(tmp_path, "upgrade")
+        assert (p.returncode, "not upgraded" in p.stderr) == (1, True), p
+        assert ask(tmp_path, "status").returncode == 0
+        for name in ("a.s", "b.s"):
+            assert echoes(f"unix:{tmp_path}/{name}")
+        k.signal()
+        assert k.p.wait(DEADLINE) == 0
+        left = {p.name for p in tmp_path.iterdir()}
+        assert left == {"kquay.conf"}
