@@ -347,7 +347,7 @@ list_one(struct question *q, struct branch *b, struct kquay_conn *c)
 		return;
 	one.service = b->service->conf->name;
 	one.peer = kquay_peer(c);
-	one.to = s->to;
+	one.to = session_to(c);
 	one.age_ms = session_now_ms() - (int64_t)s->ms;
 	one.idle_ms = kquay_idle(c);
 	kquay_traffic(c, &one.in, &one.out);

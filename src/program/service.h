@@ -23,6 +23,7 @@
 #include "setting.h"
 
 struct kquay;
+struct kquay_conn;
 struct kquay_ops;
 struct upstream;
 struct sandbox;
@@ -83,6 +84,8 @@ struct service_handler {
 	 * NULL.
 	 */
 	int (*needs)(const struct service_conf *conf, struct sandbox *sandbox);
+	/* Where a caller is relayed to; NULL: nowhere.  May be NULL itself. */
+	const char *(*to)(struct kquay_conn *c);
 	int single; /* it runs in one worker, whatever their number */
 	/* How many connections it dials at once.  NULL: none. */
 	uint32_t (*max_dial)(const struct service_conf *conf);

@@ -82,6 +82,7 @@ static int relay_open(struct kquay_conn *);
 static ssize_t relay_input(struct kquay_conn *, char *, size_t);
 static int relay_eof(struct kquay_conn *);
 static void relay_close(struct kquay_conn *, enum kquay_why);
+static const char *relay_to(struct kquay_conn *);
 static void abandon(struct kquay_conn *, struct call *);
 static int dialling_open(struct kquay_conn *);
 static void dialling_close(struct kquay_conn *, enum kquay_why);
@@ -229,6 +230,14 @@ abandon(struct kquay_conn *c, struct call *call)
 		break;
 	}
 	call_free(call);
+}
+
+static const char *
+relay_to(struct kquay_conn *c)
+{
+	struct kquay_conn *mate = way_of(c)->mate;
+
+	return mate != NULL ? way_of(mate)->endpoint->text : NULL;
 }
 
 /* -- a call ---------------------------------------------------------------- */
@@ -431,7 +440,6 @@ dialling_open(struct kquay_conn *server)
 	kquay_timeout(server, -1, -1); /* the caller's limits are the pair's */
 	way_of(caller)->mate = server;
 	way_of(caller)->call = NULL;
-	session_to(caller, e->text);
 	if (call->earlylen > 0)
 		rc = kquay_write(server, call->early, call->earlylen);
 	call_free(call);
@@ -720,5 +728,6 @@ const struct service_handler service_relay = {
 	.retire = relay_retire,
 	.reload = relay_reload,
 	.upstream = relay_upstream,
+	.to = relay_to,
 	.max_dial = relay_max_dial,
 };

@@ -43,10 +43,12 @@ session_data(struct kquay_conn *c)
 	return session_of(c) + 1;
 }
 
-void
-session_to(struct kquay_conn *c, const char *text)
+const char *
+session_to(struct kquay_conn *c)
 {
-	session_of(c)->to = text;
+	const struct service_handler *h = service_conf_of(kquay_of(c))->handler;
+
+	return h->to != NULL && session_of(c)->opened ? h->to(c) : NULL;
 }
 
 void
@@ -196,7 +198,7 @@ write_line(struct kquay_conn *c, const struct session *s, enum kquay_why why,
 		.level = LEVEL_INFO,
 		.service = service_conf_of(kquay_of(c))->name,
 		.peer = kquay_peer(c),
-		.to = s->to,
+		.to = session_to(c),
 		.why = kquay_whystr(why),
 		.error = error,
 		.ms = session_now_ms() - (int64_t)s->ms,

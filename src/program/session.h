@@ -15,17 +15,21 @@
 
 #include <kquay.h>
 
-/* Small, as every connection has one; what follows is aligned for any type. */
+/* Small, as every connection has one. */
 struct session {
-	_Alignas(max_align_t) uint64_t id; /* no other of the process has it */
-	const char *to;                    /* where it was relayed to */
+	uint64_t id : 48;    /* no other of the process has it */
+	uint64_t error : 12; /* an errno value, why it ended */
+	uint64_t why : 4;    /* and the reason */
 	uint64_t ms : 43;    /* when it began, of session_now_ms(); before it
 	                        is open: by how much it came too early */
-	uint64_t error : 12; /* and an errno value, why it ended */
-	uint64_t why : 4;
-	uint64_t blamed : 1; /* this is so, whatever the loop says */
+	uint64_t blamed : 1; /* why and error are so, whatever the loop says */
 	uint64_t opened : 1; /* the handler knows it */
 };
+
+/* What follows is aligned for any type. */
+_Static_assert(sizeof(struct session) == 16 &&
+	sizeof(struct session) % _Alignof(max_align_t) == 0,
+    "small, and nothing lies askew behind it");
 
 /* The callbacks of a service with that handler's. */
 void session_ops(struct kquay_ops *ops, const struct kquay_ops *handler);
@@ -36,11 +40,8 @@ struct session *session_of(struct kquay_conn *c);
 /* The handler's own bytes of an accepted connection. */
 void *session_data(struct kquay_conn *c);
 
-/*
- * Where it is relayed to, for the log and the list of connections.  The text
- * must stay until the connection's close.
- */
-void session_to(struct kquay_conn *c, const char *text);
+/* Where it is relayed to, as its handler says; NULL: nowhere. */
+const char *session_to(struct kquay_conn *c);
 
 /*
  * It is about to end for this reason, which the loop does not know: another
