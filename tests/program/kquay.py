@@ -13,6 +13,9 @@ import socket
 import subprocess
 import time
 
+# Under nohup(1) kquay would ignore it, too.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 KQUAY = os.environ["KQUAY"]
 DEADLINE = float(os.environ.get("KQUAY_DEADLINE", "20"))
 
