@@ -48,7 +48,8 @@ kquay_write(struct kquay_conn *c, const void *data, size_t len)
 	const char *p = data;
 	ssize_t n;
 
-	if (c->state != CONN_OPEN && c->state != CONN_HALF)
+	if ((c->state != CONN_OPEN && c->state != CONN_HALF) ||
+	    (c->flags & C_FINISHED))
 		return write_early(c, p, len);
 	if (len > q->conf.outmax) {
 		errno = EMSGSIZE;
@@ -128,6 +129,38 @@ kquay_pending(const struct kquay_conn *c)
 	    (q->corked == c ? q->corklen : 0);
 }
 
+int
+kquay_finish(struct kquay_conn *c)
+{
+	struct kquay *q = kquay_pool_loop(c);
+
+	if (c->state == CONN_DIAL || c->state == CONN_SHAKE) {
+		errno = ENOTCONN;
+		return -1;
+	}
+	if (c->state != CONN_OPEN && c->state != CONN_HALF) {
+		errno = EPIPE;
+		return -1;
+	}
+	if (!(c->flags & C_SOCKET)) {
+		errno = EOPNOTSUPP;
+		return -1;
+	}
+	if (q->corked == c)
+		kquay_output_uncork(q);
+	if (c->state != CONN_DEAD && !(c->flags & C_FINISHED)) {
+		c->flags |= C_FINISHED;
+		if (c->flags & C_TLS)
+			kquay_tls_shutdown(c);
+		else if (!(c->flags & C_QUEUED))
+			(void)shutdown(c->fd, SHUT_WR);
+	}
+	if (c->state != CONN_DEAD)
+		return 0;
+	errno = (int)kquay_pool_more(c)->err;
+	return -1;
+}
+
 /* Send what is in the cork. */
 void
 kquay_output_uncork(struct kquay *q)
@@ -168,8 +201,12 @@ kquay_output_flush(struct kquay_conn *c)
 			return;
 		}
 		drop_head(&more->out);
-		if (more->out == NULL)
-			c->flags &= ~C_QUEUED;
+		if (more->out != NULL)
+			continue;
+		c->flags &= ~C_QUEUED;
+		/* TLS has its own farewell, which was in the queue. */
+		if ((c->flags & (C_FINISHED | C_TLS)) == C_FINISHED)
+			(void)shutdown(c->fd, SHUT_WR);
 	}
 }
 

@@ -82,6 +82,7 @@ enum conn_flag {
 	C_CLIENT = 0x040000,  /* dialled: the peer is a server */
 	C_PROXY = 0x080000,   /* a PROXY header is to be read, or sent, first */
 	C_TLS = 0x100000,     /* bytes go through tls.c (more->tls) */
+	C_FINISHED = 0x200000, /* our half is over, or will be after the queue */
 	C_BLOCKED = C_PAUSED | C_CHOKED,
 	/* What a listener may ask for, and comes before open(). */
 	C_LAYERS = C_PROXY | C_TLS

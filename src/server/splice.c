@@ -118,7 +118,9 @@ kquay_splice(struct kquay_conn *a, struct kquay_conn *b)
 		return -1;
 	}
 	for (i = 0; i < 2; i++)
-		if (end[i]->state != CONN_OPEN && end[i]->state != CONN_HALF) {
+		if ((end[i]->state != CONN_OPEN &&
+			end[i]->state != CONN_HALF) ||
+		    (end[i]->flags & C_FINISHED)) {
 			errno =
 			    end[i]->state == CONN_SPLICE ? EALREADY : ENOTCONN;
 			return -1;
