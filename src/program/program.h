@@ -23,6 +23,7 @@ struct program_conf {
 	char *user, *group; /* "": who we are */
 	int sandbox;        /* enum sandbox_mode */
 	int watch;   /* reload when the file changes */
+	int upgrade_ms; /* a new program is ready by then, or ended; -1: never */
 	int idle_ms; /* end after so long without a connection */
 	const char *file; /* NULL: there is none; not a copy */
 	struct service_conf_list services;

@@ -32,6 +32,7 @@
 
 #define PIPE "KQUAY_UPGRADE"
 #define SOCKETS "KQUAY_SOCKETS"
+#define TIMER_IDENT 3 /* of the chief's; a service's is its address */
 
 /* A socket that the earlier one has left us. */
 struct legacy {
@@ -66,7 +67,11 @@ static int start(char *, size_t);
 static int write_will(struct will *);
 static int leave_socket(struct will *, int, unsigned, const char *);
 static char **make_environment(const char *, int);
+static int await(void);
+static kquay_watch_fn on_late;
 static kquay_watch_fn on_word;
+static void give_up(const char *);
+static void succeed(void);
 static void hang_up(void);
 static void tell(int, const char *);
 static int add_legacy(char *);
@@ -127,7 +132,6 @@ start(char *why, size_t whysz)
 		.in = -1,
 		.out = -1,
 		.err = -1 };
-	struct kevent ev;
 	char *text = NULL, **envp;
 	int fd[2] = { -1, -1 }, error = ENOMEM;
 	size_t len;
@@ -147,14 +151,10 @@ start(char *why, size_t whysz)
 		goto done;
 	l.envp = envp;
 	heir.pipe = fd[0];
-	EV_SET(&ev, fd[0], EVFILT_READ, EV_ADD, 0, 0, NULL);
-	if (kquay_watch(worker_chief(), &ev, on_word, NULL) == -1)
-		error = errno;
-	else
-		error = launch(&l, &heir.pid);
+	error = await() == -1 ? errno : launch(&l, &heir.pid);
 	if (error != 0) {
 		heir.pid = 0;
-		close(fd[0]);
+		hang_up();
 	}
 	free(envp[0]);
 	free(envp[1]);
@@ -237,23 +237,66 @@ make_environment(const char *sockets, int fd)
 	return list;
 }
 
+/* For its word, and not for ever.  0, or -1 with errno. */
+static int
+await(void)
+{
+	int ms = serve_conf()->upgrade_ms;
+	struct kevent ev;
+
+	EV_SET(&ev, heir.pipe, EVFILT_READ, EV_ADD, 0, 0, NULL);
+	if (kquay_watch(worker_chief(), &ev, on_word, NULL) == -1)
+		return -1;
+	if (ms == -1)
+		return 0;
+	EV_SET(&ev, TIMER_IDENT, EVFILT_TIMER, EV_ADD | EV_ONESHOT, 0, ms,
+	    NULL);
+	return kquay_watch(worker_chief(), &ev, on_late, NULL);
+}
+
+static void
+on_late(struct kquay *q, const struct kevent *ev, void *arg)
+{
+	char word;
+
+	if (read(heir.pipe, &word, 1) == 1)
+		succeed();
+	else
+		give_up("not upgraded: the new program was not ready in time "
+			"(upgrade-timeout)");
+}
+
 /* It is ready, or has ended without a word. */
 static void
 on_word(struct kquay *q, const struct kevent *ev, void *arg)
 {
-	char word, text[64];
-	int ready = read(heir.pipe, &word, 1) == 1;
+	char word;
+
+	if (read(heir.pipe, &word, 1) == 1)
+		succeed();
+	else
+		give_up("not upgraded: the new program has ended, and has "
+			"said why");
+}
+
+/* A program that has closed the pipe, or is late, may be there still. */
+static void
+give_up(const char *why)
+{
+	hang_up();
+	kill(-heir.pid, SIGKILL);
+	while (waitpid(heir.pid, NULL, 0) == -1 && errno == EINTR)
+		;
+	heir.pid = 0;
+	tell(0, why);
+}
+
+static void
+succeed(void)
+{
+	char text[64];
 
 	hang_up();
-	if (!ready) {
-		while (waitpid(heir.pid, NULL, 0) == -1 && errno == EINTR)
-			;
-		heir.pid = 0;
-		tell(0,
-		    "not upgraded: the new program has ended, and has "
-		    "said why");
-		return;
-	}
 	snprintf(text, sizeof(text), "MAINPID=%jd", (intmax_t)heir.pid);
 	activate_notify(text);
 	serve_bequeath();
@@ -268,6 +311,8 @@ hang_up(void)
 	struct kevent ev;
 
 	EV_SET(&ev, heir.pipe, EVFILT_READ, EV_DELETE, 0, 0, NULL);
+	(void)kquay_watch(worker_chief(), &ev, NULL, NULL);
+	EV_SET(&ev, TIMER_IDENT, EVFILT_TIMER, EV_DELETE, 0, 0, NULL);
 	(void)kquay_watch(worker_chief(), &ev, NULL, NULL);
 	close(heir.pipe);
 	heir.pipe = -1;

@@ -1,11 +1,14 @@
 """Upgrades that come to nothing: the earlier program goes on as it was."""
 
 import contextlib
+import os
+import signal
 import socket
+import subprocess
 
 import pytest
 
-from kquay import DEADLINE, Kquay, connect, once
+from kquay import DEADLINE, KQUAY, Kquay, connect, once, until
 
 
 @contextlib.contextmanager
@@ -54,3 +57,45 @@ def test_one_that_cannot_listen(tmp_path, workers, what):
         assert k.p.wait(DEADLINE) == 0
         left = {p.name for p in tmp_path.iterdir()}
         assert left == {"kquay.conf"}
+
+
+def child(k):
+    """The one process that k has begun."""
+    path = f"/proc/{k.p.pid}/task/{k.p.pid}/children"
+    with open(path, encoding="ascii") as f:
+        pids = f.read().split()
+    assert len(pids) <= 1
+    return int(pids[0]) if pids else None
+
+
+def hang(path):
+    """Who reads this file waits for ever."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+def test_one_that_hangs(tmp_path):
+    services = f'service a {{ handler = echo listen = "unix:{tmp_path}/a.s" }}'
+    with started(tmp_path, services, "upgrade-timeout = 100ms") as (k, _):
+        hang(tmp_path / "kquay.conf")
+        for _ in range(2):
+            p = ask(tmp_path, "upgrade")
+            assert (p.returncode, "not ready in time" in p.stderr) == (1, True), p
+            assert child(k) is None
+            assert echoes(k.where)
+        k.signal()
+        assert k.p.wait(DEADLINE) == 0
+
+
+def test_one_that_crashes(tmp_path):
+    services = f'service a {{ handler = echo listen = "unix:{tmp_path}/a.s" }}'
+    with started(tmp_path, services) as (k, _):
+        hang(tmp_path / "kquay.conf")
+        with subprocess.Popen([KQUAY, "upgrade", "-s", tmp_path / "control.s"],
+                              stderr=subprocess.PIPE, text=True) as p:
+            os.kill(until(lambda: child(k), "the new program"), signal.SIGSEGV)
+            assert "has ended" in p.communicate(timeout=DEADLINE)[1]
+            assert p.returncode == 1
+        assert echoes(k.where)
+        k.signal()
+        assert k.p.wait(DEADLINE) == 0
