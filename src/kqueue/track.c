@@ -232,10 +232,12 @@ settle(struct kqueue *q, struct track *t)
 static void
 to_be_settled(struct kqueue *q, struct track *t, const struct object *o)
 {
+	uint32_t gen = o->o_gen; /* with the others it may go */
+
 	if (t->t_nnew == MAXNEW)
 		settle(q, t);
 	t->t_new[t->t_nnew].n_index = o->o_index;
-	t->t_new[t->t_nnew++].n_gen = o->o_gen;
+	t->t_new[t->t_nnew++].n_gen = gen;
 }
 
 static void
