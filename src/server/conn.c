@@ -611,6 +611,8 @@ kquay_conn_resume(struct kquay *q)
 			kquay_input_again(c);
 		else if (c->state == CONN_SPLICE)
 			kquay_splice_begin(c);
+		else if (c->state == CONN_DIAL)
+			kquay_dial_ready(c);
 		kquay_output_uncork(q);
 	} while (link != last && q->ready != 0);
 }

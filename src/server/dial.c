@@ -32,6 +32,7 @@ enum {
 
 struct attempt {
 	int fd;
+	int connected;      /* from the first, and nothing watches it */
 	union peer_addr to; /* AF_UNIX: the path is the dial's */
 };
 
@@ -60,8 +61,10 @@ static void run(struct dial *d);
 static void try_addr(struct dial *d, const union peer_addr *addr);
 static void try_unix(struct dial *d);
 static int open_socket(struct dial *d, int family);
-static int start(struct dial *d, int fd, const struct sockaddr *sa,
+static int start(struct dial *d, struct attempt *a, const struct sockaddr *sa,
     socklen_t salen);
+static int is_loopback(const struct sockaddr *sa);
+static int watch(struct kquay_conn *c, int fd);
 static void drop(struct dial *d, unsigned i);
 static void failed(struct dial *d, int err);
 static void lost(struct dial *d, int err);
@@ -231,6 +234,21 @@ answered(struct query *query, enum family family, const struct answer *answer)
 		run(d);
 }
 
+/* The step after one of c's attempts was connected at once. */
+void
+kquay_dial_ready(struct kquay_conn *c)
+{
+	struct dial *d = kquay_pool_more(c)->dial;
+	unsigned i;
+
+	for (i = 0; i < d->n; i++) {
+		if (d->attempts[i].connected) {
+			won(d, i);
+			return;
+		}
+	}
+}
+
 /* An event of one of c's attempts. */
 void
 kquay_dial_event(struct kquay_conn *c, const struct kevent *ev)
@@ -341,20 +359,19 @@ static void
 try_addr(struct dial *d, const union peer_addr *addr)
 {
 	struct kquay *q = kquay_pool_loop(d->c);
-	union peer_addr to = *addr;
-	int fd;
+	struct attempt a = { .to = *addr };
 
-	addr_set_port(&to, d->port);
+	addr_set_port(&a.to, d->port);
 	if (d->n == RACE_MAX) {
 		drop(d, 0);
 		kquay_race_given_up(&d->race, ETIMEDOUT);
 	}
-	fd = open_socket(d, to.sa.sa_family);
-	if (fd == -1 || start(d, fd, &to.sa, addr_len(&to)) == -1) {
+	a.fd = open_socket(d, a.to.sa.sa_family);
+	if (a.fd == -1 || start(d, &a, &a.to.sa, addr_len(&a.to)) == -1) {
 		kquay_race_failed(&d->race, errno, q->tick);
 		return;
 	}
-	d->attempts[d->n++] = (struct attempt){ .fd = fd, .to = to };
+	d->attempts[d->n++] = a;
 }
 
 /*
@@ -369,7 +386,7 @@ try_unix(struct dial *d)
 	a.fd = open_socket(d, AF_UNIX);
 	if (a.fd == -1)
 		lost(d, errno);
-	else if (start(d, a.fd, (const void *)d->to, sizeof(*d->to)) == 0)
+	else if (start(d, &a, (const void *)d->to, sizeof(*d->to)) == 0)
 		d->attempts[d->n++] = a;
 	else if (errno != EAGAIN) {
 		lost(d, errno);
@@ -415,30 +432,60 @@ fail:
 	return -1;
 }
 
-/* Connect fd and watch it; or close it, -1 with errno. */
+/*
+ * Connect, and watch what is not connected at once; or close it, -1 with errno.
+ * What is on this machine often is: then the next step comes to it.
+ */
 static int
-start(struct dial *d, int fd, const struct sockaddr *sa, socklen_t salen)
+start(struct dial *d, struct attempt *a, const struct sockaddr *sa,
+    socklen_t salen)
 {
 	struct kquay_conn *c = d->c;
-	struct kquay *q = kquay_pool_loop(c);
-	struct kevent ev;
-	int rc, saved;
+	const struct kquay *q = kquay_pool_loop(c);
+	int rc, err, saved;
 
 	if (q->sys.connect != NULL)
-		rc = q->sys.connect(fd, sa, salen);
+		rc = q->sys.connect(a->fd, sa, salen);
 	else
-		rc = connect(fd, sa, salen);
-	if (rc == 0 || errno == EINPROGRESS || errno == EINTR) {
-		EV_SET(&ev, fd, EVFILT_WRITE, EV_ADD | EV_ONESHOT, KNOTE_NODATA,
-		    0, (void *)(uintptr_t)c->id);
-		c->flags = (c->flags & ~C_LIST(0xff)) | C_LIST(q->list);
-		if (kquay_loop_change(q, &ev) == 0)
-			return 0;
+		rc = connect(a->fd, sa, salen);
+	err = rc == 0 ? 0 : errno == EINTR ? EINPROGRESS : errno;
+	if (err == EINPROGRESS && is_loopback(sa))
+		err = outcome(a);
+	if (err == 0) {
+		a->connected = 1;
+		kquay_conn_ready(c);
+		return 0;
 	}
-	saved = errno;
-	close(fd);
+	if (err == EINPROGRESS && watch(c, a->fd) == 0)
+		return 0;
+	saved = err == EINPROGRESS ? errno : err;
+	close(a->fd);
 	errno = saved;
 	return -1;
+}
+
+static int
+is_loopback(const struct sockaddr *sa)
+{
+	const struct sockaddr_in6 *in6 = (const void *)sa;
+	const struct sockaddr_in *in4 = (const void *)sa;
+
+	if (sa->sa_family == AF_INET6)
+		return IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr);
+	return sa->sa_family == AF_INET &&
+	    ntohl(in4->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+}
+
+static int
+watch(struct kquay_conn *c, int fd)
+{
+	struct kquay *q = kquay_pool_loop(c);
+	struct kevent ev;
+
+	EV_SET(&ev, fd, EVFILT_WRITE, EV_ADD | EV_ONESHOT, KNOTE_NODATA, 0,
+	    (void *)(uintptr_t)c->id);
+	c->flags = (c->flags & ~C_LIST(0xff)) | C_LIST(q->list);
+	return kquay_loop_change(q, &ev);
 }
 
 /* Give up an attempt. */

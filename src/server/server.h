@@ -569,6 +569,7 @@ void kquay_resolve_fini(struct kquay *q);
 
 /* dial.c */
 void kquay_dial_event(struct kquay_conn *c, const struct kevent *ev);
+void kquay_dial_ready(struct kquay_conn *c);
 void kquay_dial_expire(struct kquay_conn *c);
 int kquay_dial_due(const struct kquay_conn *c, uint32_t *tick);
 const char *kquay_dial_text(const struct kquay_conn *c);
