@@ -281,8 +281,10 @@ commit(struct program_conf *conf)
 	}
 	TAILQ_FOREACH(s, &change.fresh, next)
 		change.changed++;
-	TAILQ_FOREACH(s, &change.old, next)
+	TAILQ_FOREACH(s, &change.old, next) {
 		change.gone++;
+		service_hold(s);
+	}
 	serve_adopt(conf);
 	change.errand.fn = change_places;
 	change.errand.done = changed;
@@ -315,6 +317,7 @@ changed(struct errand *e)
 		service_list(s, &services_retired);
 		s->retired = 1;
 		serve_retire(s, s->conf->retire_ms);
+		service_let_go(s);
 	}
 	serve_follow();
 	snprintf(text, sizeof(text),
@@ -347,6 +350,8 @@ tell(int ok, const char *text)
 	change.busy = 0;
 	if (!STAILQ_EMPTY(&requests))
 		begin();
+	else
+		serve_leave();
 }
 
 /* -- the file changes ------------------------------------------------------ */

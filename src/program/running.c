@@ -120,7 +120,7 @@ make_loops(struct service *s)
 		q = kquay_new(&ops, &limits);
 	if (s->team == NULL && q == NULL)
 		return -1;
-	s->nbranches = s->stepped = n;
+	s->nbranches = s->holds = n;
 	TAILQ_FOREACH(a, &s->conf->listen, next)
 		addresses++;
 	for (i = 0; i < n; i++) {
@@ -456,8 +456,18 @@ branch_left(struct branch *b)
 static void
 one_left(struct kquay *q, void *arg)
 {
-	struct service *s = arg;
+	service_let_go(arg);
+}
+void
+service_hold(struct service *s)
+{
+	s->holds++;
+}
 
-	if (--s->stepped == 0)
+void
+service_let_go(struct service *s)
+{
+	if (--s->holds == 0)
 		service_ended(s);
 }
+

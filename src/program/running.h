@@ -26,7 +26,7 @@ struct service {
 	struct kquay_team *team; /* NULL: one loop */
 	struct branch *branches; /* its loops */
 	unsigned nbranches;
-	unsigned stepped;    /* of them are with their worker */
+	unsigned holds;      /* loops that are with their worker, and others */
 	unsigned generation; /* of the configuration; counts the reloads */
 	int keep;            /* a reload finds it as it is */
 	int retired;         /* it has no more callers */
@@ -83,6 +83,13 @@ void service_abandon(struct service *s, unsigned worker);
 void service_retire(struct service *s, unsigned worker);
 
 /* All its loops are to end, as by kquay_stop(). */
+/*
+ * It does not end before it is let go; what asks workers about it holds it, as
+ * those that have no loop of it may look at it later than its last loop ends.
+ */
+void service_hold(struct service *s);
+void service_let_go(struct service *s);
+
 void service_stop(struct service *s);
 
 /* Who is told in the main thread, when the last connection has ended. */

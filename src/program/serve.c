@@ -509,6 +509,7 @@ serve_retire(struct service *s, int ms)
 		s->errand.fn = retire;
 		s->errand.done = retired;
 		s->errand.arg = s;
+		service_hold(s);
 		workers_each(&s->errand);
 	}
 	limit(s, ms);
@@ -527,6 +528,7 @@ retire(unsigned worker, struct errand *e)
 static void
 retired(struct errand *e)
 {
+	service_let_go(e->arg);
 }
 
 /* Stop it in ms; an earlier limit holds no longer. */
@@ -554,9 +556,18 @@ ended(struct service *s)
 	limit(s, -1);
 	TAILQ_REMOVE(s->listed, s, next);
 	service_free(s);
-	if ((stopping > 0 || leaving) && TAILQ_EMPTY(&services_running) &&
-	    TAILQ_EMPTY(&services_retired)) {
-		desk_close();
-		workers_leave();
-	}
+	serve_leave();
+}
+
+void
+serve_leave(void)
+{
+	static int left;
+
+	if (left || (stopping == 0 && !leaving) || reload_begun() ||
+	    !TAILQ_EMPTY(&services_running) || !TAILQ_EMPTY(&services_retired))
+		return;
+	left = 1;
+	desk_close();
+	workers_leave();
 }

@@ -31,6 +31,9 @@ void serve_stop(void);
 /* After serve_stop() the lists of services have changed: those come along. */
 void serve_follow(void);
 
+/* A reload is over: if nothing else was left to wait for, the process ends. */
+void serve_leave(void);
+
 /* Another process has taken our place: end with the last connection. */
 void serve_bequeath(void);
 

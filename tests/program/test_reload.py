@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from kquay import DEADLINE, Kquay, connect, until
+from kquay import DEADLINE, Kquay, connect, once, until
 
 SANITIZED = "KQUAY_SANITIZE" in os.environ
 ANSWERS = 2 if SANITIZED else 1
@@ -355,3 +355,36 @@ def refused(where):
     except ConnectionRefusedError:
         return True
     return False
+
+
+def test_one_worker_of_several(tmp_path):
+    """A chat has one loop: it may end before the other workers look at it."""
+    path = tmp_path / "kquay.conf"
+    control = tmp_path / "control.s"
+
+    def chat(n):
+        write(path, f"""workers = 4 control = "{control}" log = none
+            service a{n % 3} {{
+                handler = {("chat", "echo")[n // 2 % 2]}
+                listen = {{"unix:{tmp_path}/a.s", "127.0.0.1:0"}}
+                max-connections = {n + 5}
+            }}
+            service b {{ handler = chat listen = "127.0.0.2:0" }}
+            """)
+
+    chat(0)
+    k = Kquay("run", "-c", path)
+    try:
+        for n in range(1, 40):
+            chat(n)
+            with connect(f"unix:{tmp_path}/a.s") as s:
+                s.sendall(b"hello\n")
+                p = once("reload", "-s", control)
+                assert p.returncode == 0, p
+            p = once("drain", "-s", control, "b")
+            assert p.returncode == 0, p
+        k.signal(signal.SIGHUP)
+        k.signal()
+        assert k.p.wait(DEADLINE) == 0
+    finally:
+        k.kill()
