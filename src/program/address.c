@@ -3,6 +3,7 @@
  */
 #include <sys/types.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #include <ctype.h>
@@ -184,4 +185,18 @@ address_free(struct address *a)
 	free(a->parts);
 	free(a->text);
 	free(a);
+}
+
+int
+address_set_mode(const char *path, mode_t mode)
+{
+	struct stat st;
+
+	if (lstat(path, &st) == -1)
+		return -1;
+	if (!S_ISSOCK(st.st_mode)) {
+		errno = ENOTSOCK;
+		return -1;
+	}
+	return (st.st_mode & ALLPERMS) == mode ? 0 : chmod(path, mode);
 }

@@ -51,4 +51,7 @@ void address_list_print(const struct address_list *list, FILE *out);
 
 void address_list_free(struct address_list *list);
 
+/* The UNIX socket at path has this mode from now on.  0, or -1 with errno. */
+int address_set_mode(const char *path, mode_t mode);
+
 #endif

@@ -1,15 +1,19 @@
 #include <sys/types.h>
 
 #include <err.h>
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <kquay.h>
 
+#include "address.h"
 #include "complain.h"
 #include "control.h"
 #include "desk.h"
 #include "http.h"
+#include "log.h"
 #include "upgrade.h"
 #include "worker.h"
 
@@ -142,8 +146,12 @@ desk_socket(unsigned i, const char **name)
 }
 
 void
-desk_claim(void)
+desk_claim(const struct program_conf *conf)
 {
+	if (control != NULL &&
+	    address_set_mode(conf->control, conf->control_mode) == -1)
+		log_line(LEVEL_ERROR, "%s: control-mode: %s", conf->control,
+		    strerror(errno));
 	claim(&control_counter);
 	claim(&page_counter);
 }

@@ -19,8 +19,11 @@ int desk_start(void);
  */
 int desk_socket(unsigned i, const char **name);
 
-/* The files of its UNIX sockets, inherited or not, are to be removed by it. */
-void desk_claim(void);
+/*
+ * The files of its UNIX sockets, inherited or not, are as *conf wants them, and
+ * are to be removed by it.
+ */
+void desk_claim(const struct program_conf *conf);
 
 /* Another process has the sockets: leave them, and their files, alone. */
 void desk_bequeath(void);

@@ -5,6 +5,7 @@
 
 #include <err.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include "activate.h"
 #include "complain.h"
 #include "config.h"
+#include "log.h"
 #include "running.h"
 #include "secure.h"
 #include "session.h"
@@ -35,9 +37,11 @@ static int inherit(struct service *, const struct address *);
 static int open_address(struct service *, const struct address *);
 static int listen_fd(struct service *, int);
 static int listen_systemd(struct service *, const char *);
+static int in_use(const struct service *, int);
 static unsigned count_listeners(const struct kquay *);
 static void add_berth(struct branch *, const struct address *, unsigned);
 static int take_berth(struct branch *, struct branch *, const struct address *);
+static void set_mode(const struct service *, const struct address *);
 static void branch_left(struct branch *);
 static kquay_post_fn one_left;
 
@@ -238,7 +242,10 @@ listen_on(struct service *s, const struct address *a)
 		return -1;
 	}
 	if (n == 0) {
-		complain("%s: systemd has passed on no such socket", a->text);
+		complain("%s: %s", a->text,
+		    a->kind == ADDRESS_FD ?
+			"not a descriptor that kquay was started with" :
+			"systemd has passed on no such socket");
 		return -1;
 	}
 	for (i = 0; i < s->nbranches; i++) {
@@ -286,7 +293,7 @@ open_address(struct service *s, const struct address *a)
 		    kquay_team_listen_unix(s->team, a->path, s->conf->mode) :
 		    kquay_listen_unix(q, a->path, s->conf->mode);
 	case ADDRESS_FD:
-		return listen_fd(s, a->fd);
+		return in_use(s, a->fd) ? 0 : listen_fd(s, a->fd);
 	case ADDRESS_SYSTEMD:
 		return listen_systemd(s, a->name);
 	}
@@ -306,11 +313,25 @@ listen_systemd(struct service *s, const char *name)
 	int fd = -1, n = 0;
 
 	while ((fd = activate_next(fd, name)) != -1) {
+		if (in_use(s, fd))
+			continue;
 		if (listen_fd(s, fd) == -1)
 			return -1;
 		n++;
 	}
 	return n;
+}
+
+/*
+ * At a reload, what had been passed on may be closed by now, and something else
+ * be there; but all of our own descriptors are closed by exec.
+ */
+static int
+in_use(const struct service *s, int fd)
+{
+	int flags = fcntl(fd, F_GETFD);
+
+	return s->generation > 0 && flags != -1 && (flags & FD_CLOEXEC) != 0;
 }
 
 static unsigned
@@ -337,10 +358,13 @@ add_berth(struct branch *b, const struct address *a, unsigned listeners)
 void
 service_claim(struct service *s)
 {
+	const struct address *a;
 	const struct branch *b;
 	const struct berth *berth;
 	unsigned n, left;
 
+	TAILQ_FOREACH(a, &s->conf->listen, next)
+		set_mode(s, a);
 	for (b = s->branches; b < s->branches + s->nbranches; b++) {
 		n = 0;
 		for (berth = b->berths; berth < b->berths + b->nberths; berth++)
@@ -362,8 +386,11 @@ service_take(struct service *s, const struct service_list *old, unsigned worker)
 		TAILQ_FOREACH(o, old, next)
 			if (worker < o->nbranches &&
 			    take_berth(&s->branches[worker],
-				&o->branches[worker], a))
+				&o->branches[worker], a)) {
+				if (worker == 0)
+					set_mode(s, a);
 				break;
+			}
 }
 
 /* Returns whether `from` had listeners of that address; they are to's now. */
@@ -382,6 +409,16 @@ take_berth(struct branch *to, struct branch *from, const struct address *a)
 		if (kquay_give(from->q, n, to->q) == -1)
 			complain("%s: %s", a->text, strerror(errno));
 	return 1;
+}
+
+/* Who made its socket may have had other settings. */
+static void
+set_mode(const struct service *s, const struct address *a)
+{
+	if (a->kind == ADDRESS_UNIX &&
+	    address_set_mode(a->path, s->conf->mode) == -1)
+		log_service(LEVEL_ERROR, s->conf->name, "%s: mode: %s", a->text,
+		    strerror(errno));
 }
 
 /* -- its life -------------------------------------------------------------- */
@@ -446,18 +483,6 @@ service_stop(struct service *s)
 		kquay_stop(s->branches[0].q);
 }
 
-/* In the worker's thread: the loop has ended. */
-static void
-branch_left(struct branch *b)
-{
-	worker_tell(worker_chief(), one_left, b->service);
-}
-
-static void
-one_left(struct kquay *q, void *arg)
-{
-	service_let_go(arg);
-}
 void
 service_hold(struct service *s)
 {
@@ -471,3 +496,15 @@ service_let_go(struct service *s)
 		service_ended(s);
 }
 
+/* In the worker's thread: the loop has ended. */
+static void
+branch_left(struct branch *b)
+{
+	worker_tell(worker_chief(), one_left, b->service);
+}
+
+static void
+one_left(struct kquay *q, void *arg)
+{
+	service_let_go(arg);
+}

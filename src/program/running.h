@@ -56,7 +56,8 @@ int service_listen(struct service *s, const struct service_list *old);
 
 /*
  * The files of its UNIX sockets, those that it has from an earlier program
- * included, are to be removed by it; before it is with a worker's thread.
+ * included, have its mode and are to be removed by it; before it is with a
+ * worker's thread.
  */
 void service_claim(struct service *s);
 
@@ -82,7 +83,6 @@ void service_abandon(struct service *s, unsigned worker);
 /* In the thread of a worker: no more callers for its loop of s. */
 void service_retire(struct service *s, unsigned worker);
 
-/* All its loops are to end, as by kquay_stop(). */
 /*
  * It does not end before it is let go; what asks workers about it holds it, as
  * those that have no loop of it may look at it later than its last loop ends.
@@ -90,6 +90,7 @@ void service_retire(struct service *s, unsigned worker);
 void service_hold(struct service *s);
 void service_let_go(struct service *s);
 
+/* All its loops are to end, as by kquay_stop(). */
 void service_stop(struct service *s);
 
 /* Who is told in the main thread, when the last connection has ended. */

@@ -364,7 +364,7 @@ announce(void)
 	}
 	puts("ready");
 	fflush(stdout);
-	desk_claim();
+	desk_claim(current);
 	upgrade_ready();
 	activate_notify("READY=1");
 }

@@ -388,3 +388,54 @@ def test_one_worker_of_several(tmp_path):
         assert k.p.wait(DEADLINE) == 0
     finally:
         k.kill()
+
+
+def test_descriptors_of_its_own(tmp_path):
+    """fd: is for what kquay was started with, not for what it has opened."""
+    path = tmp_path / "kquay.conf"
+    good = f"""control = "{tmp_path}/control.s"
+        service a {{ handler = echo listen = "127.0.0.1:0" }}
+        """
+    write(path, good)
+    k = Kquay("run", "-c", path)
+    try:
+        folder = f"/proc/{k.p.pid}/fd"
+        for fd in os.listdir(folder):
+            if not os.readlink(f"{folder}/{fd}").startswith("socket:"):
+                continue
+            write(path, good +
+                  f'service b {{ handler = discard listen = "fd:{fd}" }}')
+            p = once("reload", "-s", tmp_path / "control.s")
+            assert (p.returncode, "was started with" in p.stderr) == (1, True), p
+        with connect(k.where) as s:
+            s.sendall(b"still")
+            assert s.recv(5) == b"still"
+        k.signal()
+        assert k.p.wait(DEADLINE) == 0
+    finally:
+        k.kill()
+
+
+def test_another_mode(tmp_path):
+    """The socket goes on, and who may write to it are others."""
+    path = tmp_path / "kquay.conf"
+    where = tmp_path / "a.s"
+    k = None
+    try:
+        for mode in (0o600, 0o666, 0o620):
+            write(path, f"""control = "{tmp_path}/control.s"
+                service a {{ handler = echo listen = "unix:{where}" mode = 0{mode:o} }}
+                """)
+            if k is None:
+                k = Kquay("run", "-c", path)
+                inode = where.stat().st_ino
+            else:
+                p = once("reload", "-s", tmp_path / "control.s")
+                assert p.returncode == 0, p
+            assert where.stat().st_mode & 0o7777 == mode
+            assert where.stat().st_ino == inode
+        k.signal()
+        assert k.p.wait(DEADLINE) == 0
+    finally:
+        if k is not None:
+            k.kill()

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -99,3 +100,34 @@ def test_one_that_crashes(tmp_path):
         assert echoes(k.where)
         k.signal()
         assert k.p.wait(DEADLINE) == 0
+
+
+def test_another_mode(tmp_path):
+    """The new program has other settings for the sockets that it inherits."""
+    path = tmp_path / "kquay.conf"
+
+    def write(mode):
+        path.write_text(f"""
+            control = "{tmp_path}/control.s" control-mode = {mode}
+            service a {{
+                handler = echo listen = "unix:{tmp_path}/a.s" mode = {mode}
+            }}
+            """)
+
+    write("0600")
+    k = Kquay("run", "-c", path)
+    pid = k.p.pid
+    try:
+        write("0660")
+        p = ask(tmp_path, "upgrade")
+        assert p.returncode == 0, p
+        pid = int(re.search(r"process (\d+)", p.stdout)[1])
+        assert k.p.wait(DEADLINE) == 0
+        for name in ("a.s", "control.s"):
+            assert (tmp_path / name).stat().st_mode & 0o7777 == 0o660
+        assert echoes(k.where)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        k.kill()
+    assert not (tmp_path / "control.s").exists()
