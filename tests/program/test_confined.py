@@ -41,9 +41,10 @@ def confined(folder, **kwargs):
     r = subprocess.run([CONFINED, folder], capture_output=True, text=True,
                        check=False, timeout=20, **kwargs)
     assert (r.returncode, r.stderr) == (0, "")
-    state, *tries, reload = r.stdout.splitlines()
-    if "Landlock" not in state or "seccomp" not in state:
-        pytest.skip(f"not in this kernel: {state}")
+    state, *tries = r.stdout.splitlines()
+    if not tries:
+        pytest.skip(f"nothing confines it here: {state}")
+    reload = tries.pop()
     return state, dict(t.split(": ") for t in tries), reload
 
 

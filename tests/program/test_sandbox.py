@@ -34,8 +34,10 @@ def status(path, name):
 
 
 def threads_of(k, n):
-    """Its threads, once there are n."""
+    """Its threads, once there are n; a sanitizer may have more of its own."""
     threads = list(pathlib.Path(f"/proc/{k.p.pid}/task").iterdir())
+    if "KQUAY_SANITIZE" in os.environ:
+        return threads if len(threads) >= n else None
     return threads if len(threads) == n else None
 
 

@@ -469,6 +469,10 @@ main(int argc, char **argv)
 	if (sandbox_enter(&s, SANDBOX_ON, why, sizeof(why)) == -1)
 		errx(1, "%s", why);
 	printf("%s\n", sandbox_state());
+	/* Unconfined, some of this would really be done. */
+	if (strstr(sandbox_state(), "Landlock") == NULL ||
+	    strstr(sandbox_state(), "seccomp") == NULL)
+		return 0;
 	for (i = 0; i < sizeof(tries) / sizeof(tries[0]); i++) {
 		fflush(stdout);
 		errno = 0;
