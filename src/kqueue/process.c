@@ -91,6 +91,12 @@ process_is_self(void)
 	return true;
 }
 
+bool
+process_is_vforked(void)
+{
+	return process_is_owner() && !process_is_self();
+}
+
 void
 process_check(void)
 {

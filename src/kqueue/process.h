@@ -37,6 +37,9 @@ extern bool process_vforks_unseen;
 /* Not even a vforked child; asks the kernel. */
 bool process_is_self(void);
 
+/* A child that has our memory. */
+bool process_is_vforked(void);
+
 /*
  * Make this process the owner: 0 or an errno value.  Before there is one,
  * process_check() does nothing; in a child that nobody has told it does what

@@ -268,6 +268,23 @@ watched_action(int signo, const struct sigaction *action, struct sigaction *old)
 	return r;
 }
 
+/*
+ * A vforked child has signals of its own, which the kernel keeps, but our
+ * memory: what it changes is nothing to the table.
+ */
+static BARE_CODE int
+vforked_action(int signo, const struct sigaction *action, struct sigaction *old)
+{
+	struct sigaction now;
+
+	if (real_sigaction(signo, NULL, &now) == -1 ||
+	    (action != NULL && real_sigaction(signo, action, NULL) == -1))
+		return -1;
+	if (old != NULL)
+		*old = is_hook(&now) ? *app_now(&table[signo]) : now;
+	return 0;
+}
+
 BARE_CODE int
 signal_action(int signo, const struct sigaction *action, struct sigaction *old)
 {
@@ -287,6 +304,8 @@ signal_action(int signo, const struct sigaction *action, struct sigaction *old)
 		    epoch == __atomic_load_n(&watch_epoch, __ATOMIC_SEQ_CST))
 			return r;
 	}
+	if (process_is_vforked())
+		return watched ? vforked_action(signo, action, old) : r;
 	/* Watched, or a watch began or ended beside us: once more, alone. */
 	signals_lock(&mask);
 	if (watched)
@@ -607,6 +626,7 @@ static void
 exec_dispositions(void (*handler)(int, siginfo_t *, void *))
 {
 	struct sigaction action = { .sa_flags = SA_RESTART | SA_ONSTACK };
+	struct sigaction now;
 	uint64_t set;
 	int signo;
 
@@ -614,6 +634,10 @@ exec_dispositions(void (*handler)(int, siginfo_t *, void *))
 		signo = signal_first(set);
 		if (app_response(&table[signo]).handler != SIG_IGN ||
 		    must_be_ignored(signo))
+			continue;
+		/* A vforked child may mean something else than its parent. */
+		if (handler == NULL &&
+		    (real_sigaction(signo, NULL, &now) == -1 || !is_hook(&now)))
 			continue;
 		if (handler == NULL)
 			action.sa_handler = SIG_IGN;

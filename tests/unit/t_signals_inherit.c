@@ -210,6 +210,49 @@ START_TEST(programs_inherit)
 }
 END_TEST
 
+static struct sigaction seen_by_child;
+
+/* A vforked child that changes what it does with SIGUSR1, and then starts. */
+static int
+vfork_set_exec(void (*handler)(int))
+{
+	struct sigaction action = { .sa_handler = handler };
+	int status;
+	pid_t pid;
+
+	pid = vfork();
+	if (pid == 0) {
+		if (sigaction(SIGUSR1, &action, &seen_by_child) == -1)
+			_exit(98);
+		execve(self, child_argv, environ);
+		_exit(99);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	return WEXITSTATUS(status);
+}
+
+/* It has our memory, and signals of its own: ours are watched as before. */
+START_TEST(a_vforked_child_has_its_own)
+{
+	signal(SIGUSR1, SIG_IGN);
+	watch(SIGUSR1);
+	ck_assert_int_eq(vfork_set_exec(SIG_DFL), 1);
+	ck_assert(seen_by_child.sa_handler == SIG_IGN);
+	kill(getpid(), SIGUSR1);
+	ck_assert_int_eq(counted(SIGUSR1), 1);
+	signal(SIGUSR1, plain_handler);
+	ck_assert_int_eq(vfork_set_exec(SIG_IGN), 0);
+	ck_assert(seen_by_child.sa_handler == plain_handler);
+	kill(getpid(), SIGUSR1);
+	ck_assert_int_eq(counted(SIGUSR1), 1);
+	ck_assert_int_eq(ran(), 1);
+	ck_assert_int_eq(vfork_set_exec(SIG_DFL), 1);
+	kill(getpid(), SIGUSR1);
+	ck_assert_int_eq(counted(SIGUSR1), 1);
+	ck_assert_int_eq(ran(), 2);
+}
+END_TEST
+
 START_TEST(exec_that_fails_changes_nothing)
 {
 	signal(SIGUSR1, SIG_IGN);
@@ -316,6 +359,7 @@ add(TCase *tc)
 	tcase_add_test(tc, default_stops);
 	tcase_add_loop_test(tc, ignored_children_leave_no_zombie, 0, 2);
 	tcase_add_loop_test(tc, programs_inherit, 0, EXEC_WAYS + 5);
+	tcase_add_test(tc, a_vforked_child_has_its_own);
 	tcase_add_test(tc, exec_that_fails_changes_nothing);
 	tcase_add_test(tc, pending_across_exec);
 	tcase_add_test(tc, system_is_libcs);
