@@ -10,6 +10,7 @@
 
 #include "account.h"
 #include "confine.h"
+#include "log.h"
 #include "sandbox.h"
 
 static int check_service(const struct program_conf *, const struct account *,
@@ -124,6 +125,9 @@ confine(char *why, size_t whysz)
 
 	if (give_sockets() == -1)
 		snprintf(why, whysz, "user: UNIX sockets: %s", strerror(errno));
+	else if (plan.account.ngroups > 0 &&
+	    log_give(plan.account.uid, plan.account.gid) == -1)
+		snprintf(why, whysz, "user: log: %s", strerror(errno));
 	else if (account_become(&plan.account, why, whysz) == 0) {
 		/* Who became another may be looked into again. */
 		if (plan.sandbox.secrets)

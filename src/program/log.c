@@ -148,6 +148,15 @@ unref(struct output *output)
 	free(output);
 }
 
+/* Of the main thread, which alone changes the output. */
+int
+log_give(uid_t uid, gid_t gid)
+{
+	const struct output *output = atomic_load(&current);
+
+	return output == NULL ? 0 : sink_give(output->sink, uid, gid);
+}
+
 int
 log_reopen(void)
 {

@@ -61,6 +61,9 @@ struct log_conf {
  */
 int log_open(const struct log_conf *conf, char *why, size_t whysz);
 
+/* Let a file that log_open() has made be theirs.  0, or -1 with errno. */
+int log_give(uid_t uid, gid_t gid);
+
 /*
  * Open the file anew, as its name may lead to another one by now.  Returns 0;
  * or -1 with errno set, and the log goes on in the file that it had.

@@ -38,6 +38,7 @@ struct sink {
 	enum sink_kind kind;
 	int fd;
 	int ours;      /* fd is, and is closed at the end */
+	int made;      /* the file was not there before */
 	int is_socket; /* a stream, all the same */
 	int may_wait;  /* write(2) would: ask before */
 	size_t most;   /* bytes of one write */
@@ -59,7 +60,7 @@ static int open_stderr(struct sink *);
 static int open_file(struct sink *);
 static int open_socket(struct sink *);
 static int call(int, const char *);
-static int open_path(const char *);
+static int open_path(const char *, int);
 static void adopt_stream(struct sink *, int, int);
 static size_t write_stream(struct sink *, const char *, size_t);
 static int write_rest(struct sink *);
@@ -182,7 +183,7 @@ open_stderr(struct sink *sink)
 		return -1;
 	if (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)) {
 		snprintf(name, sizeof(name), "/dev/fd/%d", STDERR_FILENO);
-		fd = open_path(name);
+		fd = open_path(name, 0);
 	}
 	adopt_stream(sink, fd != -1 ? fd : STDERR_FILENO, fd != -1);
 	return 0;
@@ -193,7 +194,10 @@ open_file(struct sink *sink)
 {
 	int fd;
 
-	fd = open_path(sink->path);
+	fd = open_path(sink->path, O_CREAT | O_EXCL);
+	sink->made = fd != -1;
+	if (fd == -1)
+		fd = open_path(sink->path, O_CREAT);
 	if (fd == -1)
 		return -1;
 	adopt_stream(sink, fd, 1);
@@ -201,10 +205,10 @@ open_file(struct sink *sink)
 }
 
 static int
-open_path(const char *path)
+open_path(const char *path, int how)
 {
 	return open(path,
-	    O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
+	    O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | how,
 	    MODE);
 }
 
@@ -252,13 +256,19 @@ call(int fd, const char *path)
 }
 
 int
+sink_give(const struct sink *sink, uid_t uid, gid_t gid)
+{
+	return sink->made ? fchown(sink->fd, uid, gid) : 0;
+}
+
+int
 sink_reopen(struct sink *sink)
 {
 	int fd;
 
 	if (sink->kind != SINK_STREAM || *sink->path == '\0')
 		return 0;
-	fd = open_path(sink->path);
+	fd = open_path(sink->path, O_CREAT);
 	if (fd == -1)
 		return -1;
 	pthread_mutex_lock(&sink->lock);

@@ -5,6 +5,8 @@
 #ifndef KQUAY_SINK_H
 #define KQUAY_SINK_H
 
+#include <sys/types.h>
+
 #include <stddef.h>
 
 enum sink_kind { SINK_STREAM, SINK_SYSLOG, SINK_JOURNAL };
@@ -18,6 +20,13 @@ struct sink *sink_open(const char *target, char *why, size_t whysz);
 void sink_free(struct sink *sink);
 
 enum sink_kind sink_kind(const struct sink *sink);
+
+/*
+ * If opening it has made its file, let that be theirs, so that they may open it
+ * again; no other, since who may write to the folder chooses what that is.  0,
+ * or -1 with errno.
+ */
+int sink_give(const struct sink *sink, uid_t uid, gid_t gid);
 
 /* Is this a target?  0, or -1 with the reason in why. */
 int sink_valid(const char *target, char *why, size_t whysz);

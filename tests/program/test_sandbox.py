@@ -365,6 +365,27 @@ def test_reload_as_nobody(folder, certs):
         assert echoes(k.listening[0], context)
 
 
+@as_root
+def test_the_log_is_the_users(folder):
+    """A file that was made is given, as an upgrade opens it; no other is."""
+    (folder / "run").mkdir()
+    os.chown(folder / "run", NOBODY, NOBODY)
+    log = folder / "k.log"
+    text = 'user = "nobody"\nlog = "file:k.log"\ncontrol = "run/control"\n' + service('"127.0.0.1:0"')
+    with Running(folder, text) as k:
+        assert (log.stat().st_uid, log.stat().st_mode & 0o777) == (NOBODY, 0o640)
+        told = once("upgrade", "-s", str(folder / "run" / "control"))
+        assert (told.returncode, told.stderr) == (0, ""), k.errors.read_text()
+        assert echoes(k.listening[0])
+        until(lambda: not alive(k.p.pid), "the one before to end")
+        assert once("drain", "-s", str(folder / "run" / "control"), "all").returncode == 0
+    log.unlink()
+    (folder / "other").touch(mode=0o600)
+    log.symlink_to("other")
+    with Running(folder, text):
+        assert (folder / "other").stat().st_uid == os.getuid()
+
+
 @pytest.mark.parametrize("setting, says", [
     ('user = "no-such-user"', "k.conf:1: user: there is no 'no-such-user'"),
     ('group = "no-such-group"', "k.conf:1: group: there is no 'no-such-group'"),
