@@ -209,7 +209,8 @@ print_help(const struct service_handler *handler)
 			print_setting(s);
 	}
 	puts("\nADDRESS  HOST:PORT, :PORT or *:PORT (every address), [V6]:PORT,"
-	     "\n         unix:PATH, fd:N; without -l: " DEFAULT_LISTEN
+	     "\n         unix:PATH, fd:N, systemd:[NAME]; without "
+	     "-l: " DEFAULT_LISTEN
 	     "\nTIME     500ms, 30s, 10m, 2h, 1d; a bare number is seconds"
 	     "\nSIZE     512, 64k, 1M");
 }
