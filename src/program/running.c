@@ -363,8 +363,10 @@ service_claim(struct service *s)
 	const struct berth *berth;
 	unsigned n, left;
 
+	/* In a folder that is closed to us by now its mode is as it was. */
 	TAILQ_FOREACH(a, &s->conf->listen, next)
-		set_mode(s, a);
+		if (a->kind == ADDRESS_UNIX)
+			(void)address_set_mode(a->path, s->conf->mode);
 	for (b = s->branches; b < s->branches + s->nbranches; b++) {
 		n = 0;
 		for (berth = b->berths; berth < b->berths + b->nberths; berth++)
