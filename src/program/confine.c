@@ -12,6 +12,7 @@
 #include "confine.h"
 #include "log.h"
 #include "sandbox.h"
+#include "upgrade.h"
 
 static int check_service(const struct program_conf *, const struct account *,
     const struct service_conf *, char *, size_t);
@@ -73,6 +74,7 @@ int
 confine_prepare(const struct program_conf *conf, char *why, size_t whysz)
 {
 	plan.mode = (enum sandbox_mode)conf->sandbox;
+	plan.sandbox.heir = upgrade_is_heir();
 	if (account_find(&plan.account, conf->user, conf->group, why, whysz) ==
 		-1 ||
 	    account_may(&plan.account, why, whysz) == -1)

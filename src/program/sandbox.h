@@ -32,6 +32,7 @@ struct sandbox {
 	int programs;         /* runs programs of others */
 	int root;             /* becomes other users for them */
 	int secrets;          /* has keys in its memory */
+	int heir;             /* begun by another, which is confined as well */
 };
 
 /*

@@ -330,6 +330,12 @@ tell(int ok, const char *text)
 /* -- the newer one --------------------------------------------------------- */
 
 int
+upgrade_is_heir(void)
+{
+	return ready_pipe != -1;
+}
+
+int
 upgrade_begin(void)
 {
 	char *text, *line, *rest;

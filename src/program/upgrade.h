@@ -25,6 +25,9 @@ void upgrade_cancel(void);
 
 /* -- the newer one --------------------------------------------------------- */
 
+/* Are we one that is not ready yet? */
+int upgrade_is_heir(void);
+
 /* See what we have inherited.  0, or -1 having said what is wrong. */
 int upgrade_begin(void);
 

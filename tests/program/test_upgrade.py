@@ -1,6 +1,7 @@
 """Upgrades that come to nothing: the earlier program goes on as it was."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -131,3 +132,30 @@ def test_another_mode(tmp_path):
             os.kill(pid, signal.SIGTERM)
         k.kill()
     assert not (tmp_path / "control.s").exists()
+
+
+def test_many(tmp_path):
+    """Each is confined as the one before, however many there were."""
+    services = f'service a {{ handler = echo listen = "unix:{tmp_path}/a.s" }}'
+
+    def state():
+        p = ask(tmp_path, "status", "--json")
+        assert p.returncode == 0, p
+        return json.loads(p.stdout)
+
+    with started(tmp_path, services) as (k, _):
+        first = state()
+        pid = k.p.pid
+        try:
+            for _ in range(20):
+                p = ask(tmp_path, "upgrade")
+                assert p.returncode == 0, p
+                before, pid = pid, int(re.search(r"process (\d+)", p.stdout)[1])
+                assert before != pid
+            last = state()
+            assert (last["pid"], last["sandbox"]) == (pid, first["sandbox"])
+            assert echoes(k.where)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+    assert not (tmp_path / "a.s").exists()
