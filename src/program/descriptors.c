@@ -16,7 +16,8 @@
 #define OF_ADDRESS 4
 #define OF_DESK 16 /* the control socket, the status page */
 
-static void tell(uintmax_t, uintmax_t, uintmax_t);
+static uint64_t each(const struct service_conf *);
+static void tell(uintmax_t, uintmax_t, uintmax_t, uintmax_t);
 
 int
 descriptors_raise(const struct program_conf *program)
@@ -24,16 +25,18 @@ descriptors_raise(const struct program_conf *program)
 	const struct service_conf *conf;
 	const struct address *a;
 	struct rlimit limit;
-	uint64_t connections = 0, others = OF_PROGRAM;
+	uint64_t connections = 0, theirs = 0, others = OF_PROGRAM, n;
 
 	if (*program->control != '\0')
 		others += OF_DESK;
 	if (*program->status != '\0')
 		others += OF_DESK;
 	TAILQ_FOREACH(conf, &program->services, next) {
-		connections += conf->max_connections;
+		n = conf->max_connections;
 		if (conf->handler->max_dial != NULL)
-			connections += conf->handler->max_dial(conf);
+			n += conf->handler->max_dial(conf);
+		connections += n;
+		theirs += n * each(conf);
 		others += OF_SERVICE;
 		TAILQ_FOREACH(a, &conf->listen, next)
 			others += OF_ADDRESS;
@@ -52,14 +55,24 @@ descriptors_raise(const struct program_conf *program)
 		}
 	}
 	if (limit.rlim_cur == RLIM_INFINITY ||
-	    connections + others <= limit.rlim_cur)
+	    theirs + others <= limit.rlim_cur)
 		return 0;
-	tell(connections, others, limit.rlim_cur);
+	tell(connections, theirs, others, limit.rlim_cur);
 	return -1;
 }
 
+/* How many descriptors a connection has. */
+static uint64_t
+each(const struct service_conf *conf)
+{
+	return 1 +
+	    (conf->handler->descriptors != NULL ?
+		    conf->handler->descriptors(conf) :
+		    0);
+}
+
 static void
-tell(uintmax_t connections, uintmax_t others, uintmax_t limit)
+tell(uintmax_t connections, uintmax_t theirs, uintmax_t others, uintmax_t limit)
 {
 	char lower[64] = "";
 
@@ -67,9 +80,8 @@ tell(uintmax_t connections, uintmax_t others, uintmax_t limit)
 		snprintf(lower, sizeof(lower),
 		    "lower max-connections to %ju "
 		    "in all, or ",
-		    limit - others);
+		    connections * (limit - others) / theirs);
 	warnx("%ju connections take %ju descriptors, and the limit is %ju: "
 	      "%sraise the limit (ulimit -n %ju)",
-	    connections, connections + others, limit, lower,
-	    connections + others);
+	    connections, theirs + others, limit, lower, theirs + others);
 }

@@ -89,6 +89,8 @@ struct service_handler {
 	int single; /* it runs in one worker, whatever their number */
 	/* How many connections it dials at once.  NULL: none. */
 	uint32_t (*max_dial)(const struct service_conf *conf);
+	/* How many descriptors each has besides its own.  NULL: none. */
+	uint32_t (*descriptors)(const struct service_conf *conf);
 	/*
 	 * What its connections share: begins when a service has its loops, and
 	 * none of them runs; ends when they have been freed.  s->state is the

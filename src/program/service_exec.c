@@ -1,29 +1,29 @@
 /*
- * exec: a program for each connection, which has the socket as its standard
- * input and output, and the variables of UCSPI to say who is there.
+ * exec: a program for each connection.
  *
- *	open() --> child, with the descriptor --> its end: reaped, slot given
- *back |                             ^
- *	               +-- life-timeout, or a second SIGTERM: the group is
- *killed
+ * With io = socket the connection itself is the program's standard input and
+ * output, and we are out of it until the program has ended (kquay_detach).
+ * With io = pipes we carry the bytes, so that TLS may be in front of them:
  *
- * A connection's slot is taken until its child has ended, so max-connections
- * and max-per-source are limits of children.
+ *	           exec_input()      in
+ *	peer ------> caller -------> program    full: the caller is paused
+ *	peer <------ caller <------- program    full: out is not watched
+ *	            on_output()      out
+ *
+ * What either side ends is ended for the other, and the other way stays.
+ *
+ * A connection's slot is taken until its program has ended, so max-connections
+ * and max-per-source are limits of programs.  Whose connection goes before that
+ * is told to end (child.h).
  */
 #include <sys/types.h>
 #include <sys/event.h>
-#include <sys/un.h>
-#include <sys/wait.h>
+#include <sys/ioctl.h>
 
-#include <netinet/in.h>
-
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <paths.h>
-#include <signal.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,413 +32,284 @@
 #include <kquay.h>
 
 #include "account.h"
+#include "child.h"
 #include "launch.h"
 #include "log.h"
+#include "running.h"
 #include "sandbox.h"
-#include "service.h"
 #include "session.h"
+#include "ucspi.h"
 #include "words.h"
 
-enum error_output { ERRORS_INHERIT, ERRORS_SOCKET, ERRORS_DISCARD, ERRORS_LOG };
+enum io { IO_SOCKET, IO_PIPES };
+enum error_output { ERRORS_INHERIT, ERRORS_PEER, ERRORS_DISCARD, ERRORS_LOG };
 
 enum {
-	MAX_VARIABLES = 8,
-	VARIABLE = 160,
-	ERROR_LINE = 512,  /* what is longer is several lines of the log */
-	ERROR_READ = 4096, /* most that is read at once */
-	ERROR_READS = 16   /* and how often, of a child that has ended */
+	/* Queued output after which the library will call drained: its outhi.
+	 */
+	QUEUED_MAX = 65536,
+	READ_MAX = 65536 /* of a program's output at once */
 };
 
 struct exec_conf {
 	struct service_conf base;
 	struct words command, environment;
 	char *user, *group, *directory;
+	int io;     /* enum io */
 	int errors; /* enum error_output */
 	/* What that means on this machine, as of exec_check(). */
 	struct account account;
 	char path[PATH_MAX];
 };
 
-/* A child; it lives until it is reaped. */
-struct child {
-	pid_t pid;
-	uint64_t id; /* of its connection */
-	char peer[VARIABLE];
-	int errors;   /* a pipe from its standard error, or -1 */
-	size_t nline; /* of a line that has not ended */
-	char line[ERROR_LINE];
+/* Of each connection. */
+struct job {
+	struct child *child; /* NULL: it has ended */
+	int in, out;         /* pipes to and from it, or -1 */
+	int left;            /* bytes in out, once it has ended */
 };
 
 #define OFFSET(member) offsetof(struct exec_conf, member)
 
-static int start(struct kquay_conn *, struct child *);
-static int describe(struct kquay_conn *, char[][VARIABLE]);
-static char **make_environment(const struct words *, char[][VARIABLE], int);
-static kquay_watch_fn on_end;
-static kquay_watch_fn on_overdue;
-static void tell(const struct kquay *, const struct child *);
-static int open_errors(struct kquay *, struct child *);
-static void close_errors(struct kquay *, struct child *);
-static int read_errors(struct kquay *, struct child *);
-static void log_errors(struct kquay *, struct child *);
-static kquay_watch_fn on_errors;
+static int prepare(struct kquay_conn *, struct launch *);
+static int open_pipes(struct kquay_conn *, struct launch *);
+static void close_pipe(struct kquay_conn *, int *, int);
+static void output_ended(struct kquay_conn *);
+static int watch(struct kquay_conn *, int, int, int, kquay_watch_fn *);
+static kquay_watch_fn on_room;
+static kquay_watch_fn on_output;
+
+static inline const struct exec_conf *
+conf_of(const struct kquay_conn *c)
+{
+	return (const struct exec_conf *)service_conf_of(kquay_of(c));
+}
 
 /* -- a connection ---------------------------------------------------------- */
 
 static int
 exec_open(struct kquay_conn *c)
 {
-	struct child **slot = session_data(c), *child;
-	struct kevent ev;
-	int error;
-
-	child = calloc(1, sizeof(*child));
-	if (child == NULL)
-		return -1;
-	child->id = kquay_id(c);
-	child->errors = -1;
-	strlcpy(child->peer, kquay_peer(c), sizeof(child->peer));
-	if ((error = start(c, child)) != 0) {
-		log_service(LEVEL_ERROR, service_conf_of(kquay_of(c))->name,
-		    "%s: %s: %s", child->peer,
-		    ((const struct exec_conf *)service_conf_of(kquay_of(c)))
-			->command.word[0],
-		    strerror(error));
-		free(child);
-		return -1;
-	}
-	*slot = child;
-	EV_SET(&ev, child->pid, EVFILT_PROC, EV_ADD, NOTE_EXIT, 0, NULL);
-	if (kquay_watch(kquay_of(c), &ev, on_end, child) == 0)
-		return 0;
-	/* Nobody would ever reap it. */
-	log_service(LEVEL_ERROR, service_conf_of(kquay_of(c))->name,
-	    "kevent: %s", strerror(errno));
-	kill(-child->pid, SIGKILL);
-	while (waitpid(child->pid, NULL, 0) == -1 && errno == EINTR)
-		;
-	*slot = NULL;
-	close_errors(kquay_of(c), child);
-	free(child);
-	return -1;
-}
-
-/* 0, or an errno value and there is no child. */
-static int
-start(struct kquay_conn *c, struct child *child)
-{
-	const struct exec_conf *conf =
-	    (const struct exec_conf *)service_conf_of(kquay_of(c));
+	const struct exec_conf *conf = conf_of(c);
 	const struct account *a = &conf->account;
-	struct launch s = { .path = conf->path,
+	struct job *job = session_data(c);
+	struct launch l = { .path = conf->path,
 		.argv = conf->command.word,
 		.directory = *conf->directory != '\0' ? conf->directory : NULL,
+		.in = -1,
+		.out = -1,
 		.err = -1,
 		.uid = a->uid,
 		.gid = a->gid,
 		.groups = a->ngroups > 0 ? a->groups : NULL,
 		.ngroups = (size_t)a->ngroups };
-	char variables[MAX_VARIABLES][VARIABLE], **envp;
-	int fd, n, error;
+	char **envp;
 
-	n = describe(c, variables);
-	envp = make_environment(&conf->environment, variables, n);
+	job->in = job->out = -1;
+	envp = ucspi_environment(c, &conf->environment);
 	if (envp == NULL)
-		return ENOMEM;
-	fd = kquay_detach(c);
-	if (fd == -1) {
-		error = errno;
-		free(envp);
-		return error;
-	}
-	/* A program does not expect to be told to try again. */
-	fcntl(fd, F_SETFL, O_RDWR);
-	s.envp = envp;
-	s.in = s.out = fd;
-	if (conf->errors == ERRORS_SOCKET)
-		s.err = fd;
-	else if (conf->errors == ERRORS_DISCARD)
-		s.err = open(_PATH_DEVNULL, O_WRONLY | O_CLOEXEC);
-	else if (conf->errors == ERRORS_LOG)
-		s.err = open_errors(kquay_of(c), child);
-	if (conf->errors == ERRORS_LOG && s.err == -1)
-		error = errno;
+		return -1;
+	l.envp = envp;
+	if (prepare(c, &l) == 0)
+		job->child = child_new(c, service_of(kquay_of(c))->state, &l,
+		    conf->errors == ERRORS_LOG);
 	else
-		error = launch(&s, &child->pid);
-	if (s.err != -1 && s.err != fd)
-		close(s.err);
-	if (error != 0)
-		close_errors(kquay_of(c), child);
-	close(fd);
+		log_service(LEVEL_ERROR, conf->base.name, "%s: %s",
+		    kquay_peer(c), strerror(errno));
+	if (l.err != -1 && l.err != l.out)
+		close(l.err);
+	if (l.out != -1 && l.out != l.in)
+		close(l.out);
+	if (l.in != -1)
+		close(l.in);
 	free(envp);
-	return error;
+	return job->child != NULL ? 0 : -1;
+}
+
+/* What becomes its standard input, output and error.  0, or -1 with errno. */
+static int
+prepare(struct kquay_conn *c, struct launch *l)
+{
+	const struct exec_conf *conf = conf_of(c);
+
+	if (conf->io == IO_PIPES) {
+		if (open_pipes(c, l) == -1)
+			return -1;
+	} else {
+		l->in = l->out = kquay_detach(c);
+		if (l->in == -1)
+			return -1;
+		/* A program does not expect to be told to try again. */
+		fcntl(l->in, F_SETFL, O_RDWR);
+	}
+	if (conf->errors == ERRORS_PEER)
+		l->err = l->out;
+	else if (conf->errors == ERRORS_DISCARD) {
+		l->err = open(_PATH_DEVNULL, O_WRONLY | O_CLOEXEC);
+		if (l->err == -1)
+			return -1;
+	}
+	return 0;
 }
 
 static void
 exec_close(struct kquay_conn *c, enum kquay_why why)
 {
-	struct child **slot = session_data(c), *child = *slot;
-	const struct service_conf *conf = service_conf_of(kquay_of(c));
-	struct kevent ev;
+	struct job *job = session_data(c);
 
-	if (child == NULL)
+	close_pipe(c, &job->in, EVFILT_WRITE);
+	close_pipe(c, &job->out, EVFILT_READ);
+	if (job->child == NULL)
 		return;
-	child->id = 0;
-	if (why != KQUAY_LIFE) {
-		/* We end, too; whoever inherits it reaps it. */
-		kill(-child->pid, SIGKILL);
-		EV_SET(&ev, child->pid, EVFILT_PROC, EV_DELETE, 0, 0, NULL);
-		(void)kquay_watch(kquay_of(c), &ev, NULL, NULL);
-		close_errors(kquay_of(c), child);
-		free(child);
-		return;
-	}
-	kill(-child->pid, SIGTERM);
-	if (conf->linger_ms == -1)
-		return;
-	EV_SET(&ev, child->pid, EVFILT_TIMER, EV_ADD | EV_ONESHOT, 0,
-	    conf->linger_ms, NULL);
-	if (kquay_watch(kquay_of(c), &ev, on_overdue, child) == -1)
-		kill(-child->pid, SIGKILL);
+	if (why == KQUAY_SHUTDOWN)
+		child_kill(job->child);
+	else
+		child_leave(job->child, conf_of(c)->base.linger_ms);
+	job->child = NULL;
 }
 
-/* -- a child --------------------------------------------------------------- */
-
+/* Its program has ended.  What a child of that one writes later is too late. */
 static void
-on_end(struct kquay *q, const struct kevent *ev, void *arg)
+ended(struct kquay_conn *c)
 {
-	struct child *child = arg;
-	struct kquay_conn *c = kquay_find(q, child->id);
-	struct kevent overdue;
-	int i;
+	struct job *job = session_data(c);
 
-	/* Others may have its standard error, and write for ever. */
-	for (i = 0; i < ERROR_READS && read_errors(q, child) > 0; i++)
-		;
-	close_errors(q, child);
-	tell(q, child);
-	if (c != NULL) {
-		*(struct child **)session_data(c) = NULL;
-		kquay_close(c);
-	} else {
-		EV_SET(&overdue, child->pid, EVFILT_TIMER, EV_DELETE, 0, 0,
-		    NULL);
-		(void)kquay_watch(q, &overdue, NULL, NULL);
-	}
-	free(child);
+	job->child = NULL;
+	close_pipe(c, &job->in, EVFILT_WRITE);
+	if (job->out != -1 && ioctl(job->out, FIONREAD, &job->left) == -1)
+		job->left = 0;
+	if (job->out == -1 || job->left == 0)
+		output_ended(c);
 }
 
-/* Reap it, and say how it ended if that was not well. */
-static void
-tell(const struct kquay *q, const struct child *child)
-{
-	const char *name = service_conf_of(q)->name;
-	int status;
+/* -- pipes ----------------------------------------------------------------- */
 
-	while (waitpid(child->pid, &status, 0) == -1)
-		if (errno != EINTR)
-			return;
-	if (WIFSIGNALED(status))
-		log_service(LEVEL_NOTICE, name, "%s: ended by %s", child->peer,
-		    strsignal(WTERMSIG(status)));
-	else if (WEXITSTATUS(status) != 0)
-		log_service(LEVEL_NOTICE, name, "%s: exit status %d",
-		    child->peer, WEXITSTATUS(status));
-}
-
-/* It was asked to end, and has not. */
-static void
-on_overdue(struct kquay *q, const struct kevent *ev, void *arg)
-{
-	const struct child *child = arg;
-
-	kill(-child->pid, SIGKILL);
-}
-
-/* -- what a child complains of --------------------------------------------- */
-
-/* What is to be its standard error; or -1 with errno. */
 static int
-open_errors(struct kquay *q, struct child *child)
+open_pipes(struct kquay_conn *c, struct launch *l)
 {
-	struct kevent ev;
-	int fd[2], saved;
+	struct job *job = session_data(c);
+	int in[2], out[2];
 
-	if (pipe2(fd, O_CLOEXEC) == -1)
+	if (pipe2(in, O_CLOEXEC) == -1)
 		return -1;
-	EV_SET(&ev, fd[0], EVFILT_READ, EV_ADD, 0, 0, NULL);
-	if (fcntl(fd[0], F_SETFL, O_NONBLOCK) == 0 &&
-	    kquay_watch(q, &ev, on_errors, child) == 0) {
-		child->errors = fd[0];
-		return fd[1];
-	}
-	saved = errno;
-	close(fd[0]);
-	close(fd[1]);
-	errno = saved;
-	return -1;
+	l->in = in[0];
+	job->in = in[1];
+	if (pipe2(out, O_CLOEXEC) == -1)
+		return -1;
+	l->out = out[1];
+	job->out = out[0];
+	if (fcntl(job->in, F_SETFL, O_NONBLOCK) == -1 ||
+	    fcntl(job->out, F_SETFL, O_NONBLOCK) == -1)
+		return -1;
+	return watch(c, job->out, EVFILT_READ, EV_ADD, on_output);
 }
 
 static void
-close_errors(struct kquay *q, struct child *child)
+close_pipe(struct kquay_conn *c, int *fd, int filter)
 {
-	struct kevent ev;
-
-	if (child->errors == -1)
+	if (*fd == -1)
 		return;
-	if (child->nline > 0)
-		log_errors(q, child);
-	EV_SET(&ev, child->errors, EVFILT_READ, EV_DELETE, 0, 0, NULL);
-	(void)kquay_watch(q, &ev, NULL, NULL);
-	close(child->errors);
-	child->errors = -1;
+	(void)watch(c, *fd, filter, EV_DELETE, NULL);
+	close(*fd);
+	*fd = -1;
+}
+
+static int
+watch(struct kquay_conn *c, int fd, int filter, int flags, kquay_watch_fn *fn)
+{
+	struct kevent ev;
+
+	EV_SET(&ev, fd, filter, flags, 0, 0, NULL);
+	return kquay_watch(kquay_of(c), &ev, fn, c);
+}
+
+static ssize_t
+exec_input(struct kquay_conn *c, char *data, size_t len)
+{
+	struct job *job = session_data(c);
+	ssize_t n;
+
+	if (job->in == -1)
+		return (ssize_t)len; /* nobody wants it */
+	n = write(job->in, data, len);
+	if (n == (ssize_t)len)
+		return n;
+	if (n == -1 && errno != EAGAIN && errno != EINTR) {
+		close_pipe(c, &job->in, EVFILT_WRITE);
+		return (ssize_t)len;
+	}
+	kquay_pause(c, 1);
+	if (watch(c, job->in, EVFILT_WRITE, EV_ADD | EV_ONESHOT, on_room) == -1)
+		return -1;
+	return n == -1 ? 0 : n;
 }
 
 static void
-on_errors(struct kquay *q, const struct kevent *ev, void *arg)
+on_room(struct kquay *q, const struct kevent *ev, void *arg)
 {
-	struct child *child = arg;
-
-	if (read_errors(q, child) == -1)
-		close_errors(q, child);
+	kquay_pause(arg, 0);
 }
 
-/* Returns 1; 0 if there is nothing now, or -1 if there will be nothing more. */
 static int
-read_errors(struct kquay *q, struct child *child)
+exec_eof(struct kquay_conn *c)
 {
-	char data[ERROR_READ];
-	ssize_t n, i;
+	struct job *job = session_data(c);
 
-	if (child->errors == -1)
-		return -1;
-	n = read(child->errors, data, sizeof(data));
-	if (n == -1)
-		return errno == EAGAIN || errno == EINTR ? 0 : -1;
-	if (n == 0)
-		return -1;
-	for (i = 0; i < n; i++) {
-		if (data[i] == '\n' || child->nline == ERROR_LINE - 1)
-			log_errors(q, child);
-		if (data[i] != '\n')
-			child->line[child->nline++] = data[i];
-	}
+	close_pipe(c, &job->in, EVFILT_WRITE);
 	return 1;
 }
 
 static void
-log_errors(struct kquay *q, struct child *child)
+on_output(struct kquay *q, const struct kevent *ev, void *arg)
 {
-	log_service(LEVEL_NOTICE, service_conf_of(q)->name, "%s: %.*s",
-	    child->peer, (int)child->nline, child->line);
-	child->nline = 0;
+	struct kquay_conn *c = arg;
+	struct job *job = session_data(c);
+	char data[READ_MAX];
+	size_t most = sizeof(data);
+	ssize_t n;
+
+	if (kquay_pending(c) > QUEUED_MAX) {
+		(void)watch(c, job->out, EVFILT_READ, EV_DISABLE, NULL);
+		return;
+	}
+	if (job->child == NULL && (size_t)job->left < most)
+		most = (size_t)job->left;
+	n = read(job->out, data, most);
+	if (n == -1 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		output_ended(c);
+		return;
+	}
+	if (job->child == NULL)
+		job->left -= (int)n;
+	if (kquay_write(c, data, (size_t)n) == -1)
+		close_pipe(c, &job->out,
+		    EVFILT_READ); /* it goes, or has gone */
+	else if (job->child == NULL && job->left == 0)
+		output_ended(c);
 }
 
-/* -- what a child is told -------------------------------------------------- */
-
-static int
-describe_ip(const char *side, const struct sockaddr *sa, char out[][VARIABLE])
+/* What was queued has been sent: there is room for more output. */
+static void
+exec_drained(struct kquay_conn *c)
 {
-	const struct sockaddr_in6 *in6 = (const void *)sa;
-	const struct sockaddr_in *in4 = (const void *)sa;
-	char ip[INET6_ADDRSTRLEN];
-	int v6 = sa->sa_family == AF_INET6;
+	const struct job *job = session_data(c);
 
-	if ((!v6 && sa->sa_family != AF_INET) ||
-	    inet_ntop(sa->sa_family,
-		v6 ? (const void *)&in6->sin6_addr : &in4->sin_addr, ip,
-		sizeof(ip)) == NULL)
-		return 0;
-	snprintf(out[0], VARIABLE, "TCP%sIP=%s", side, ip);
-	snprintf(out[1], VARIABLE, "TCP%sPORT=%d", side,
-	    ntohs(v6 ? in6->sin6_port : in4->sin_port));
-	return 2;
+	if (job->out != -1)
+		(void)watch(c, job->out, EVFILT_READ, EV_ENABLE, NULL);
 }
 
-static int
-describe_unix(struct kquay_conn *c, const struct sockaddr_storage *local,
-    char out[][VARIABLE])
+static void
+output_ended(struct kquay_conn *c)
 {
-	const struct sockaddr_un *sun = (const void *)local;
-	uid_t uid;
-	gid_t gid;
-	pid_t pid;
-	int n = 0;
+	struct job *job = session_data(c);
 
-	snprintf(out[n++], VARIABLE, "PROTO=UNIX");
-	if (local->ss_family == AF_UNIX && sun->sun_path[0] != '\0')
-		snprintf(out[n++], VARIABLE, "UNIXLOCALPATH=%.*s",
-		    (int)sizeof(sun->sun_path), sun->sun_path);
-	if (kquay_peercred(c, &uid, &gid, &pid) == -1)
-		return n;
-	snprintf(out[n++], VARIABLE, "UNIXREMOTEEUID=%ju", (uintmax_t)uid);
-	if (gid != (gid_t)-1)
-		snprintf(out[n++], VARIABLE, "UNIXREMOTEEGID=%ju",
-		    (uintmax_t)gid);
-	if (pid != -1)
-		snprintf(out[n++], VARIABLE, "UNIXREMOTEPID=%jd",
-		    (intmax_t)pid);
-	return n;
-}
-
-/* The variables of UCSPI for c; returns their number. */
-static int
-describe(struct kquay_conn *c, char out[][VARIABLE])
-{
-	struct sockaddr_storage local = { .ss_family = AF_UNSPEC };
-	const struct sockaddr *peer;
-	socklen_t len;
-	int n = 0;
-
-	peer = kquay_peeraddr(c, &len);
-	(void)kquay_localaddr(c, &local);
-	if (peer->sa_family == AF_UNIX)
-		return describe_unix(c, &local, out);
-	snprintf(out[n++], VARIABLE, "PROTO=TCP");
-	n += describe_ip("REMOTE", peer, out + n);
-	n += describe_ip("LOCAL", (const struct sockaddr *)&local, out + n);
-	return n;
-}
-
-/* Is there a variable of that name among the n? */
-static int
-is_set(const char *variable, char *const *list, size_t n)
-{
-	size_t len = strcspn(variable, "=") + 1, i;
-
-	for (i = 0; i < n; i++)
-		if (strncmp(list[i], variable, len) == 0)
-			return 1;
-	return 0;
-}
-
-/*
- * Ours, those of the setting, and those that say who is there; the later hides
- * the earlier.  The list alone is allocated.
- */
-static char **
-make_environment(const struct words *more, char variables[][VARIABLE], int n)
-{
-	extern char **environ;
-	size_t ours = 0, count = 0, i;
-	char **list;
-
-	while (environ[ours] != NULL)
-		ours++;
-	list = reallocarray(NULL, ours + more->count + (size_t)n + 1,
-	    sizeof(*list));
-	if (list == NULL)
-		return NULL;
-	for (i = 0; i < (size_t)n; i++)
-		list[count++] = variables[i];
-	for (i = 0; i < more->count; i++)
-		if (!is_set(more->word[i], list, count))
-			list[count++] = more->word[i];
-	for (i = 0; i < ours; i++)
-		if (!is_set(environ[i], list, count))
-			list[count++] = environ[i];
-	list[count] = NULL;
-	return list;
+	close_pipe(c, &job->out, EVFILT_READ);
+	if (job->child == NULL)
+		kquay_close(c);
+	else
+		(void)kquay_finish(c);
 }
 
 /* -- the settings ---------------------------------------------------------- */
@@ -467,16 +338,16 @@ exec_check(struct service_conf *base, char *why, size_t whysz)
 			return -1;
 		}
 	}
-	if (base->tls.loaded != NULL) {
+	if (base->tls.loaded != NULL && conf->io == IO_SOCKET) {
 		snprintf(why, whysz,
 		    "tls-certificate: the command gets the socket itself, on "
-		    "which bytes are encrypted");
+		    "which bytes are encrypted, unless io is pipes");
 		return -1;
 	}
-	if (base->idle_ms != -1) {
+	if (base->idle_ms != -1 && conf->io == IO_SOCKET) {
 		snprintf(why, whysz,
-		    "idle-timeout: only the command sees the"
-		    " bytes; see life-timeout");
+		    "idle-timeout: only the command sees the bytes, unless io "
+		    "is pipes; see life-timeout");
 		return -1;
 	}
 	if (account_find(&conf->account, conf->user, conf->group, why, whysz) ==
@@ -497,11 +368,44 @@ exec_needs(const struct service_conf *base, struct sandbox *sandbox)
 	return 0;
 }
 
+static int
+exec_start(struct service *s, char *why, size_t whysz)
+{
+	s->state = crowd_new(s->conf->max_connections, ended);
+	if (s->state != NULL)
+		return 0;
+	snprintf(why, whysz, "%s", strerror(errno));
+	return -1;
+}
+
+static void
+exec_end(struct service *s)
+{
+	crowd_leave(s->state);
+}
+
+/*
+ * The pipes of each connection, and what the queue watches its program with;
+ * with io = socket that is in the place of the socket.
+ */
+static uint32_t
+exec_descriptors(const struct service_conf *base)
+{
+	const struct exec_conf *conf = (const struct exec_conf *)base;
+
+	return (conf->io == IO_PIPES ? 3 : 0) +
+	    (conf->errors == ERRORS_LOG ? 1 : 0);
+}
+
 static const struct kquay_ops exec_ops = {
 	.open = exec_open,
+	.input = exec_input,
+	.eof = exec_eof,
+	.drained = exec_drained,
 	.close = exec_close,
 };
 
+static const char *const io_names[] = { "socket", "pipes", NULL };
 static const char *const errors_names[] = { "inherit", "socket", "discard",
 	"log", NULL };
 
@@ -517,9 +421,27 @@ static const struct setting exec_settings[] = {
 	    .offset = OFFSET(base.idle_ms),
 	    .max = SETTING_TIME_MAX,
 	    .none = 1,
+	    .min = 1,
 	    .def = "none",
-	    .arg = "none",
-	    .help = "only the command sees the bytes; see life-timeout" },
+	    .arg = "TIME",
+	    .help = "with pipes: close after no byte for so long" },
+	{ .name = "drain-timeout",
+	    .type = SETTING_TIME,
+	    .offset = OFFSET(base.drain_ms),
+	    .max = SETTING_TIME_MAX,
+	    .none = 1,
+	    .def = "none",
+	    .arg = "TIME",
+	    .help = "let programs go on for so long at the end" },
+	{ .name = "io",
+	    .type = SETTING_CHOICE,
+	    .offset = OFFSET(io),
+	    .min = IO_SOCKET,
+	    .max = IO_PIPES,
+	    .choices = io_names,
+	    .def = "socket",
+	    .arg = "socket|pipes",
+	    .help = "what it reads from and writes to" },
 	{ .name = "errors",
 	    .type = SETTING_CHOICE,
 	    .offset = OFFSET(errors),
@@ -568,8 +490,11 @@ const struct service_handler service_exec = {
 	.ops = &exec_ops,
 	.settings = exec_settings,
 	.operands = "command",
-	.udatasz = sizeof(struct child *),
+	.udatasz = sizeof(struct job),
 	.check = exec_check,
 	.needs = exec_needs,
+	.descriptors = exec_descriptors,
+	.start = exec_start,
+	.end = exec_end,
 	.confsz = sizeof(struct exec_conf),
 };
