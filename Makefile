@@ -1,7 +1,7 @@
 # The front door: meson and ninja do the work, see meson.build and HACKING.md.
 #
 #	make			build everything
-#	make run		build, then serve examples/kquay.conf
+#	make run		build the program, then serve examples/kquay.conf
 #	make check		build, then run the tests; one line of figures at the end
 #	  SUITE=conformance	  of one suite: unit, program, lint, ...; HACKING.md
 #	  TEST=name		  one test
@@ -75,7 +75,10 @@ all:
 	@$(CONFIGURED)
 	@ninja -C $(BUILD)
 
-run: all
+run:
+	@tools/setup build
+	@$(CONFIGURED)
+	@ninja -C $(BUILD) src/program/kquay
 	@exec $(BUILD)/src/program/kquay run -c examples/kquay.conf
 
 check:
