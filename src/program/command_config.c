@@ -9,6 +9,7 @@
 
 #include "command.h"
 #include "config.h"
+#include "memory.h"
 #include "serve.h"
 
 struct options {
@@ -47,8 +48,10 @@ command_check(int argc, char **argv)
 		return code;
 	if (config_read(options.file, &conf) == -1)
 		return EX_CONFIG;
-	if (options.verbose)
+	if (options.verbose) {
 		config_print(&conf, stdout);
+		memory_print(&conf, stdout);
+	}
 	program_conf_free(&conf);
 	return command_printed();
 }

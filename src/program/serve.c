@@ -26,6 +26,7 @@
 #include "desk.h"
 #include "gather.h"
 #include "log.h"
+#include "memory.h"
 #include "reload.h"
 #include "sandbox.h"
 #include "serve.h"
@@ -141,8 +142,10 @@ prepare(const struct program_conf *conf)
 {
 	char why[512];
 
-	if (confine_prepare(conf, why, sizeof(why)) == 0)
+	if (confine_prepare(conf, why, sizeof(why)) == 0) {
+		memory_log(conf);
 		return 0;
+	}
 	complain("%s", why);
 	return -1;
 }

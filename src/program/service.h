@@ -73,6 +73,7 @@ struct service_handler {
 	const char *operands; /* the setting of the words after the options */
 	size_t confsz;        /* of its configuration structure */
 	size_t udatasz;       /* of session_data() */
+	size_t memory;        /* the most that it allocates for a connection */
 	/*
 	 * What single settings cannot show, and members that follow from them.
 	 * 0, or -1 and why, as service_conf_check().  May be NULL.

@@ -491,6 +491,7 @@ const struct service_handler service_exec = {
 	.settings = exec_settings,
 	.operands = "command",
 	.udatasz = sizeof(struct job),
+	.memory = sizeof(struct child) + 1024, /* and its watches, its name */
 	.check = exec_check,
 	.needs = exec_needs,
 	.descriptors = exec_descriptors,

@@ -721,6 +721,7 @@ const struct service_handler service_relay = {
 	.settings = relay_settings,
 	.confsz = sizeof(struct relay_conf),
 	.udatasz = sizeof(struct way),
+	.memory = 128 * 1024 + sizeof(struct call) + SNI_NAME_MAX + 1,
 	.check = relay_conf_check,
 	.needs = relay_conf_needs,
 	.start = relay_start,

@@ -136,3 +136,30 @@ def test_long_and_binary_files(tmp_path):
     r = check(tmp_path / "a.conf")
     assert (r.returncode, r.stderr) == \
         (CONFIG, "kquay: a.conf: holds a NUL byte\n")
+
+
+def bounds(path):
+    """What check -v says of memory, in bytes."""
+    unit = {"": 1, "k": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    return [float(n) * unit[u] for n, u in
+            re.findall(r"^# .*: at most ([\d.]+)([kMG]?)B of memory$",
+                       check(path, "-v").stdout, re.M)]
+
+
+def test_memory_is_bounded(tmp_path):
+    """By the limits that are set, for each service and in all."""
+    def of(**settings):
+        more = "".join(f"  {k.replace('_', '-')} = {v}\n"
+                       for k, v in settings.items())
+        (tmp_path / "a.conf").write_text(
+            "log = none\n"
+            'service "a" {\n  handler = chat\n  listen = ":1"\n' + more +
+            '}\nservice "b" {\n  handler = discard\n  listen = ":2"\n'
+            "  max-connections = 10\n}\n")
+        one, other, both = bounds(tmp_path / "a.conf")
+        assert abs(both - one - other) < both / 10
+        return one
+    few = of(max_connections=100, max_output="1M")
+    assert 100 << 20 < few < 130 << 20
+    assert 9 < of(max_connections=1000, max_output="1M") / few < 11
+    assert of(max_connections=100, max_output="2M") - few > 90 << 20

@@ -250,6 +250,7 @@ def commands_in(text):
 
 
 def without_name(text):
+    text = re.sub(r"^# .*\n", "", text, flags=re.M)
     return re.sub(r"^service .* \{$", "service {", text, flags=re.M)
 
 
