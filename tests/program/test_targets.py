@@ -225,11 +225,15 @@ def test_who_leaves_the_queue():
 def test_the_queue_of_many(workers):
     """60 callers, of all workers, two at a time."""
     now, most, lock = [0], [0], threading.Lock()
+    first, both = [None] * 2, threading.Barrier(2)
 
     def serve(s):
         with lock:
             now[0] += 1
             most[0] = max(most[0], now[0])
+            waits = first and not first.pop()
+        if waits:
+            both.wait(DEADLINE)
         word = receive(s)
         with lock:
             now[0] -= 1
