@@ -472,7 +472,7 @@ main(int argc, char **argv)
 	/* Unconfined, some of this would really be done. */
 	if (strstr(sandbox_state(), "Landlock") == NULL ||
 	    strstr(sandbox_state(), "seccomp") == NULL)
-		return 0;
+		goto done;
 	for (i = 0; i < sizeof(tries) / sizeof(tries[0]); i++) {
 		fflush(stdout);
 		errno = 0;
@@ -485,6 +485,7 @@ main(int argc, char **argv)
 	    sandbox_check(&s, why, sizeof(why)) == 0)
 		errx(1, "%s is allowed", now);
 	printf("%s\n", why);
+done:
 	sandbox_free(&s);
 	return 0;
 }
