@@ -210,7 +210,9 @@ START_TEST(programs_inherit)
 }
 END_TEST
 
+/* A sanitizer's vfork() is fork(): what the child sees then stays there. */
 static struct sigaction seen_by_child;
+static volatile int shared_with_child;
 
 /* A vforked child that changes what it does with SIGUSR1, and then starts. */
 static int
@@ -222,6 +224,7 @@ vfork_set_exec(void (*handler)(int))
 
 	pid = vfork();
 	if (pid == 0) {
+		shared_with_child = 1;
 		if (sigaction(SIGUSR1, &action, &seen_by_child) == -1)
 			_exit(98);
 		execve(self, child_argv, environ);
@@ -237,12 +240,13 @@ START_TEST(a_vforked_child_has_its_own)
 	signal(SIGUSR1, SIG_IGN);
 	watch(SIGUSR1);
 	ck_assert_int_eq(vfork_set_exec(SIG_DFL), 1);
-	ck_assert(seen_by_child.sa_handler == SIG_IGN);
+	ck_assert(!shared_with_child || seen_by_child.sa_handler == SIG_IGN);
 	kill(getpid(), SIGUSR1);
 	ck_assert_int_eq(counted(SIGUSR1), 1);
 	signal(SIGUSR1, plain_handler);
 	ck_assert_int_eq(vfork_set_exec(SIG_IGN), 0);
-	ck_assert(seen_by_child.sa_handler == plain_handler);
+	ck_assert(
+	    !shared_with_child || seen_by_child.sa_handler == plain_handler);
 	kill(getpid(), SIGUSR1);
 	ck_assert_int_eq(counted(SIGUSR1), 1);
 	ck_assert_int_eq(ran(), 1);
