@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,10 @@ enum {
 	ERROR_READ = 4096, /* most of standard error that is read at once */
 	ERROR_READS = 16   /* and how often, of a child that has ended */
 };
+
+/* Programs whose connection has gone; those that outlive us are left here. */
+static LIST_HEAD(, child) orphans = LIST_HEAD_INITIALIZER(orphans);
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static int enter(struct crowd *);
 static int start(struct child *, const struct launch *, int);
@@ -152,6 +157,9 @@ child_leave(struct child *child, int linger_ms)
 		unwatch(child, (uintptr_t)child->errors, EVFILT_READ);
 	child->c = NULL;
 	child->q = worker_home(b->number);
+	pthread_mutex_lock(&lock);
+	LIST_INSERT_HEAD(&orphans, child, next);
+	pthread_mutex_unlock(&lock);
 	if (child->errors != -1 &&
 	    watch(child, (uintptr_t)child->errors, EVFILT_READ, 0, on_errors) ==
 		-1)
@@ -269,8 +277,12 @@ static void
 child_free(struct child *child)
 {
 	close_errors(child);
-	if (child->c == NULL)
+	if (child->c == NULL) {
 		unwatch(child, (uintptr_t)child, EVFILT_TIMER);
+		pthread_mutex_lock(&lock);
+		LIST_REMOVE(child, next);
+		pthread_mutex_unlock(&lock);
+	}
 	crowd_leave(child->crowd);
 	free(child);
 }

@@ -8,6 +8,7 @@
 #define KQUAY_CHILD_H
 
 #include <sys/types.h>
+#include <sys/queue.h>
 
 #include <stdatomic.h>
 #include <stddef.h>
@@ -23,6 +24,7 @@ struct crowd {
 };
 
 struct child {
+	LIST_ENTRY(child) next; /* of those whose connection has gone */
 	struct kquay *q;      /* watches it */
 	struct kquay_conn *c; /* NULL: that has gone */
 	struct crowd *crowd;
