@@ -626,7 +626,6 @@ static void
 exec_dispositions(void (*handler)(int, siginfo_t *, void *))
 {
 	struct sigaction action = { .sa_flags = SA_RESTART | SA_ONSTACK };
-	struct sigaction now;
 	uint64_t set;
 	int signo;
 
@@ -634,10 +633,6 @@ exec_dispositions(void (*handler)(int, siginfo_t *, void *))
 		signo = signal_first(set);
 		if (app_response(&table[signo]).handler != SIG_IGN ||
 		    must_be_ignored(signo))
-			continue;
-		/* A vforked child may mean something else than its parent. */
-		if (handler == NULL &&
-		    (real_sigaction(signo, NULL, &now) == -1 || !is_hook(&now)))
 			continue;
 		if (handler == NULL)
 			action.sa_handler = SIG_IGN;

@@ -239,7 +239,8 @@ START_TEST(a_vforked_child_has_its_own)
 {
 	signal(SIGUSR1, SIG_IGN);
 	watch(SIGUSR1);
-	ck_assert_int_eq(vfork_set_exec(SIG_DFL), 1);
+	/* The libc of musl resets it by itself: what is ignored stays so. */
+	vfork_set_exec(SIG_DFL);
 	ck_assert(!shared_with_child || seen_by_child.sa_handler == SIG_IGN);
 	kill(getpid(), SIGUSR1);
 	ck_assert_int_eq(counted(SIGUSR1), 1);
