@@ -141,7 +141,10 @@ stress_run(const char *name, void (*add)(TCase *))
 	if (asked != NULL)
 		seconds = atoi(asked);
 	tcase_add_checked_fixture(tc, setup, NULL);
-	tcase_set_timeout(tc, 4 * seconds + 2 * DEADLINE_S);
+	/* Under a sanitizer, and beside other work, all takes longer. */
+	tcase_set_timeout(tc,
+	    (4 * seconds + 2 * DEADLINE_S) *
+		(getenv("KQUAY_SANITIZE") != NULL ? 4 : 1));
 	add(tc);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
