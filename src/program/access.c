@@ -323,6 +323,12 @@ compare(const void *a, const void *b)
 }
 
 int
+access_is_open(const struct access *access)
+{
+	return access->allow.words.count == 0 && access->deny.words.count == 0;
+}
+
+int
 access_allows(const struct access *access, const struct sockaddr *sa, uid_t uid,
     gid_t gid)
 {

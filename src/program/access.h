@@ -53,6 +53,9 @@ extern const struct setting_kind access_kind;
 /* To be called when both lists are complete, before they are asked. */
 void access_prepare(struct access *access);
 
+/* Are both lists empty, so that everybody may call? */
+int access_is_open(const struct access *access);
+
 /*
  * May this one call?  uid and gid are those of a UNIX peer, each -1 if it is
  * not known; then, and only then, a list of deny with any uid: or gid: names

@@ -99,6 +99,9 @@ session_admit(struct kquay_conn *c)
 	pid_t pid;
 	int ms;
 
+	/* To ask who a UNIX peer is takes a system call. */
+	if (service->rate == NULL && access_is_open(&conf->access))
+		return 0;
 	sa = kquay_peeraddr(c, &salen);
 	if (sa->sa_family == AF_UNIX)
 		(void)kquay_peercred(c, &uid, &gid, &pid);
