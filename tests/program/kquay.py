@@ -235,3 +235,16 @@ def running(*args, **kwargs):
             k.stop()
     finally:
         k.kill()
+
+
+@contextlib.contextmanager
+def outspoken(*args):
+    """As running(), and its log may say what it likes."""
+    k = Kquay(*args)
+    try:
+        yield k
+        if k.p.poll() is None:
+            k.signal()
+        assert k.p.wait(DEADLINE) == 0
+    finally:
+        k.kill()

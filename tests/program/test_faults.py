@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from kquay import DEADLINE, Kquay, connect, running, until
+from kquay import DEADLINE, Kquay, connect, outspoken, running, until
 from relays import fixture_certs  # noqa: F401
 
 SANITIZED = "KQUAY_SANITIZE" in os.environ
@@ -48,7 +48,7 @@ def descriptors(pid, soft=None):
 def test_no_descriptors_left():
     """Callers are turned away, and nobody spins."""
     with running("serve", "echo", "-l", "127.0.0.1:0") as target, \
-         Kquay_that_says("serve", "relay", "-l", "127.0.0.1:0", "--to", target.where) as k:
+         outspoken("serve", "relay", "-l", "127.0.0.1:0", "--to", target.where) as k:
         assert asks(k.where)
         open_now = len(os.listdir(f"/proc/{k.p.pid}/fd"))
         # The queue has its descriptors at 960 and above, where it may.
@@ -74,18 +74,6 @@ def ended(s):
         return False
     except ConnectionError:
         return True
-
-
-@contextlib.contextmanager
-def Kquay_that_says(*args):
-    """One whose log may say what it likes."""
-    k = Kquay(*args)
-    try:
-        yield k
-        k.signal()
-        assert k.p.wait(DEADLINE) == 0
-    finally:
-        k.kill()
 
 
 FRONTS = {
@@ -119,7 +107,7 @@ def test_half_open_clients(front, certs):
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft[1], soft[1]))
     try:
-        with Kquay_that_says("serve", "echo", "-l", "127.0.0.1:0", "-n", str(count + 100),
+        with outspoken("serve", "echo", "-l", "127.0.0.1:0", "-n", str(count + 100),
                              *FRONTS[front](certs)) as k:
             hello(front, k.where)
             before = k.rss()
@@ -144,7 +132,7 @@ def test_a_target_that_dies_and_comes_back(tmp_path):
     where = f"unix:{tmp_path}/target"
     target = Kquay("serve", "echo", "-l", where)
     try:
-        with Kquay_that_says("serve", "relay", "-l", "127.0.0.1:0", "--to", where,
+        with outspoken("serve", "relay", "-l", "127.0.0.1:0", "--to", where,
                              "--fail-time", "200ms") as k, \
              contextlib.ExitStack() as stack:
             callers = [stack.enter_context(connect(k.where)) for _ in range(50)]
@@ -168,7 +156,7 @@ def test_a_target_that_hangs(tmp_path):
     """It accepts and says nothing: idle-timeout ends that, for both."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         where = "127.0.0.1:%d" % silent.getsockname()[1]
-        with Kquay_that_says("serve", "relay", "-l", "127.0.0.1:0", "--to", where,
+        with outspoken("serve", "relay", "-l", "127.0.0.1:0", "--to", where,
                              "--idle-timeout", "300ms") as k, connect(k.where) as s:
             s.sendall(b"hello")
             behind, _ = silent.accept()
@@ -182,7 +170,7 @@ def test_a_target_that_hangs(tmp_path):
 def test_a_target_that_resets():
     with socket.create_server(("127.0.0.1", 0)) as rude:
         where = "127.0.0.1:%d" % rude.getsockname()[1]
-        with Kquay_that_says("serve", "relay", "-l", "127.0.0.1:0", "--to", where) as k, \
+        with outspoken("serve", "relay", "-l", "127.0.0.1:0", "--to", where) as k, \
              connect(k.where) as s:
             s.sendall(b"hello")
             behind, _ = rude.accept()

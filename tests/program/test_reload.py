@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from kquay import DEADLINE, Kquay, connect, once, until
+from kquay import DEADLINE, Kquay, connect, once, outspoken, until
 
 SANITIZED = "KQUAY_SANITIZE" in os.environ
 ANSWERS = 2 if SANITIZED else 1
@@ -240,8 +240,7 @@ def test_an_upgrade_that_fails(tmp_path):
     """The configuration is bad by now: all is as before."""
     path = tmp_path / "kquay.conf"
     write(path, 'service a { handler = echo listen = {"127.0.0.1:0"} }')
-    k = Kquay("run", "-c", path)
-    try:
+    with outspoken("run", "-c", path) as k:
         told = Log(k)
         write(path, "service a { }")
         k.signal(signal.SIGUSR2)
@@ -250,10 +249,6 @@ def test_an_upgrade_that_fails(tmp_path):
             s.sendall(b"still")
             assert s.recv(5) == b"still"
         assert told.count("handler: is missing") == 1
-        k.signal()
-        assert k.p.wait(DEADLINE) == 0
-    finally:
-        k.kill()
 
 
 def test_a_bad_reload(tmp_path):
@@ -263,8 +258,7 @@ def test_a_bad_reload(tmp_path):
     write(path, good)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        k = Kquay("run", "-c", path)
-        try:
+        with outspoken("run", "-c", path) as k:
             told = Log(k)
             for n, (bad, why) in enumerate([
                 ("service a { handler = nope }", f"{path}:1: handler: 'nope' is none of"),
@@ -281,10 +275,6 @@ def test_a_bad_reload(tmp_path):
                     s.sendall(b"still")
                     assert s.recv(5) == b"still"
                 assert not os.path.exists(tmp_path / "b")
-            k.signal()
-            assert k.p.wait(DEADLINE) == 0
-        finally:
-            k.kill()
 
 
 def test_the_file_changes(tmp_path):
@@ -302,8 +292,7 @@ def test_the_file_changes(tmp_path):
             """
 
     path.write_text(text("zero"))
-    k = Kquay("run", "-c", path)
-    try:
+    with outspoken("run", "-c", path) as k:
         told = Log(k)
         for n, change in enumerate((path.write_text, lambda t: write(path, t)), 1):
             change(text(f"number {n}"))
@@ -312,10 +301,6 @@ def test_the_file_changes(tmp_path):
         path.unlink()
         path.write_text(text("number 3"))
         until(lambda: k.client().line() == "number 3", "the third")
-        k.signal()
-        assert k.p.wait(DEADLINE) == 0
-    finally:
-        k.kill()
 
 
 def test_an_idle_end(tmp_path):
