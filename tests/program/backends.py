@@ -9,12 +9,16 @@ import struct
 import threading
 
 from kquay import DEADLINE, until
+from ports import free_port
 
 V6 = socket.AF_INET6
 
 
 def listener(where, backlog=128):
-    """A listening socket: 127.0.0.1:0, [::1]:0 or unix:PATH."""
+    """A listening socket: 127.0.0.1:0, [::1]:0 or unix:PATH.
+
+    Once it is closed, nobody but the test can come to its port.
+    """
     if where.startswith("unix:"):
         s = socket.socket(socket.AF_UNIX)
         s.bind(where[5:])
@@ -23,7 +27,7 @@ def listener(where, backlog=128):
         host = host.strip("[]")
         s = socket.socket(V6 if ":" in host else socket.AF_INET)
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        s.bind((host, int(port)))
+        s.bind((host, int(port) or free_port()))
     s.listen(backlog)
     return s
 
@@ -115,18 +119,12 @@ def backends(*names, **kwargs):
             backend.close()
 
 
-def free_port(host="127.0.0.1"):
-    """A port that nobody listens on, or only a Backend of our own."""
-    s = socket.socket(V6 if ":" in host else socket.AF_INET)
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    s.bind((host, 0))
-    return s
-
-
 @contextlib.contextmanager
 def nobody():
     """Where a connection is refused."""
-    with free_port() as s:
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(("127.0.0.1", free_port()))
         yield text(s)
 
 

@@ -39,15 +39,6 @@ def until(fact, what):
         time.sleep(0.005)
 
 
-def has_ipv6():
-    try:
-        with socket.socket(socket.AF_INET6) as s:
-            s.bind(("::1", 0))
-        return True
-    except OSError:
-        return False
-
-
 def address(family, tmp_path):
     """What to give to -l."""
     return {

@@ -11,8 +11,8 @@ import threading
 import pytest
 
 from backends import Backend
-from kquay import (FAMILIES, Kquay, address, has_ipv6, messages, running,
-                   until)
+from kquay import FAMILIES, Kquay, address, messages, running, until
+from ports import free_port, has_ipv6
 
 MIB = 1 << 20
 RESET = struct.pack("ii", 1, 0)
@@ -117,9 +117,7 @@ def pair(family, behind, tmp_path, serve, options=()):
 @contextlib.contextmanager
 def s_server(certs, name, *args):
     """openssl s_server, which sends back each line the other way round."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     p = subprocess.Popen(
         ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-rev",
          "-cert", certs / f"{name}.pem", "-key", certs / f"{name}.key",

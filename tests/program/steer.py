@@ -76,12 +76,6 @@ def steered(tmp_path, services=TWO, settings=""):
         yield Steered(k, tmp_path)
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 def curl(*args):
     """(status code, headers in lower case, body)"""
     p = subprocess.run(["curl", "-sS", "-i", "--http1.1", *args],

@@ -11,8 +11,9 @@ import time
 
 import pytest
 
-from kquay import (CONFIG, FAMILIES, USAGE, Client, address, connect,
-                   has_ipv6, once, running, until)
+from kquay import (CONFIG, FAMILIES, USAGE, Client, address, connect, once,
+                   running, until)
+from ports import has_ipv6
 
 ME = os.getuid()
 OTHER = 65534

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from kquay import DEADLINE, address, has_ipv6, running, until
+from kquay import DEADLINE, address, running, until
+from ports import has_ipv6
 
 
 def test_greets(family, tmp_path):

@@ -13,7 +13,8 @@ import pytest
 
 from kquay import (DEADLINE, KQUAY, USAGE, Client, Kquay, once, running,
                    until)
-from steer import TWO, free_port, steered
+from ports import free_port
+from steer import TWO, steered
 
 UNAVAILABLE = 69
 NOPERM = 77

@@ -10,7 +10,8 @@ import pytest
 
 from browser import CHROMIUM, browser
 from kquay import Client, until
-from steer import free_port, steered
+from ports import free_port
+from steer import steered
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None,
                                 reason="this machine has no Chromium")
@@ -48,6 +49,8 @@ def page(tmp_path, chromium):
             "document.getElementById('live')?.textContent") == "live",
             "the page is live")
         yield s
+        # Or it would complain into the next test that nobody answers.
+        chromium.go("about:blank")
 
 
 def table(page, name):

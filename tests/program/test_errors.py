@@ -9,8 +9,8 @@ import tempfile
 
 import pytest
 
-from kquay import (CONFIG, DEADLINE, KQUAY, ROOT, USAGE, connect, has_ipv6,
-                   once, running)
+from kquay import CONFIG, DEADLINE, KQUAY, ROOT, USAGE, connect, once, running
+from ports import has_ipv6
 
 CHAT = ("serve", "chat")
 EXAMPLE = ROOT / "examples" / "kquay.conf"

@@ -14,6 +14,8 @@ import time
 
 import pytest
 
+from ports import free_port, has_ipv6
+
 EXAMPLES = os.environ["KQUAY_EXAMPLES"]
 DEADLINE = 10
 NUSERS = 10
@@ -210,8 +212,7 @@ def start(tmp_path):
 
 ARGS = {"minimal": ["0"], "welcome": ["0"],
         "welcome_all": ["*", "0"], "chat": ["0"]}
-have_v6 = pytest.mark.skipif(
-    not os.path.exists("/proc/net/if_inet6"), reason="no IPv6 on this host")
+have_v6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on this host")
 WELCOME = [("welcome", "v4"), ("welcome_all", "v4"),
            pytest.param("welcome_all", "v6", marks=have_v6),
            ("welcome_all", "unix")]
@@ -421,9 +422,7 @@ def test_out_of_descriptors_waits(start, name, kind):
 
 @have_v6
 def test_welcome_all_has_one_port_in_both_families(start):
-    with socket.socket(socket.AF_INET6) as probe:
-        probe.bind(("::", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = start("welcome_all", "*", str(port))
     until(lambda: sorted(listening(server.p.pid)) ==
           [(socket.AF_INET, port), (socket.AF_INET6, port)], "both families")

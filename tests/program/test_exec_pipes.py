@@ -15,8 +15,9 @@ import time
 
 import pytest
 
-from kquay import (CONFIG, DEADLINE, USAGE, Kquay, address, has_ipv6, messages,
-                   once, running, until)
+from kquay import (CONFIG, DEADLINE, USAGE, Kquay, address, messages, once,
+                   running, until)
+from ports import has_ipv6
 from test_exec import MIB, alive, children, connects, descriptors, logged
 
 SANITIZED = "KQUAY_SANITIZE" in os.environ

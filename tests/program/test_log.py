@@ -13,8 +13,9 @@ import subprocess
 
 import pytest
 
-from kquay import (CONFIG, DEADLINE, FAMILIES, Client, address, connect,
-                   has_ipv6, once, running, until)
+from kquay import (CONFIG, DEADLINE, FAMILIES, Client, address, connect, once,
+                   running, until)
+from ports import has_ipv6
 
 NAME = re.compile(r'([a-z]+)=("(?:[^"\\]|\\.)*"|[^ "=\\]+)(?: |$)')
 

@@ -13,16 +13,12 @@ import subprocess
 import pytest
 
 from kquay import DEADLINE, connect, running, until
+from ports import free_port
 from relays import fixture_certs  # noqa: F401
 
 SANITIZED = "KQUAY_SANITIZE" in os.environ
 # How many times less there is to do where everything takes longer.
 LESS = 10 if SANITIZED else 1
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        return s.getsockname()[1]
 
 
 def needed(name, *places):

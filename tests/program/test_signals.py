@@ -10,8 +10,9 @@ import time
 
 import pytest
 
-from kquay import (KQUAY, DEADLINE, Client, Kquay, address, connect, has_ipv6,
-                   running, until)
+from kquay import (KQUAY, DEADLINE, Client, Kquay, address, connect, running,
+                   until)
+from ports import free_port, has_ipv6
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -111,9 +112,7 @@ def test_ignored_signal_stays_ignored():
 
 def test_closed_standard_output():
     """Who started it may have gone; the service stays."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     r, w = os.pipe()
     os.close(r)
     with subprocess.Popen([KQUAY, "serve", "chat", "-l",

@@ -11,7 +11,8 @@ import pytest
 
 import metrics
 from kquay import CONFIG, DEADLINE, connect, once, until
-from steer import TWO, curl, free_port, steered
+from ports import free_port
+from steer import TWO, curl, steered
 
 HEADERS = {
     "x-content-type-options": "nosniff",
