@@ -56,8 +56,9 @@ TESTENV = PYTEST_ADDOPTS=-rs $(if $(SANITIZE),KQUAY_SANITIZE=$(SANITIZE) \
 NOASLR = $(shell setarch -R true 2>/dev/null && echo yes)
 # Most tests wait more than they work.
 JOBS = $(shell echo $$((2 * $$(nproc))))
-TESTARGS = --print-errorlogs --num-processes $(JOBS) $(if $(SANITIZE),--no-suite lint -t 4) \
-    $(if $(SUITE),--suite $(SUITE)) $(TEST)
+PATIENCE = $(if $(SANITIZE),-t 4)
+TESTARGS = --print-errorlogs --num-processes $(JOBS) $(PATIENCE) \
+    $(if $(SANITIZE),--no-suite lint) $(if $(SUITE),--suite $(SUITE)) $(TEST)
 
 # The folder that is in the way of an installation, or nothing.
 CANNOT_WRITE = $(shell d=$(DESTDIR)$(PREFIX); \
@@ -85,8 +86,9 @@ check:
 	@tools/setup build check
 	@$(CONFIGURED)
 	@ninja -C $(BUILD)
-	@rm -f $(REPORT)
-	@$(TESTENV) meson test -C $(BUILD) --no-rebuild $(TESTARGS) || :
+	@rm -f $(REPORT) $(REPORT:.json=-again.json)
+	@$(TESTENV) meson test -C $(BUILD) --no-rebuild $(TESTARGS) || \
+	    $(TESTENV) tools/again $(BUILD) testlog $(PATIENCE) || :
 	@tools/report $(REPORT)
 
 # What libFuzzer finds out goes into build-fuzz/corpus, where it goes on from.

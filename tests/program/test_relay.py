@@ -115,6 +115,7 @@ def test_a_slow_reader(family, behind, tmp_path):
 
     def serve(s):
         s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        s.recv(1)
         for _ in range(512):
             s.sendall(block)
             sent.append(len(block))
@@ -123,6 +124,8 @@ def test_a_slow_reader(family, behind, tmp_path):
         before = k.rss()
         c = k.client()
         c.s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        # No byte may come before its kernel knows that it has little room.
+        c.send("!")
         until(lambda: backend.count == 1 and sent, "the server sends")
         state = []
 

@@ -255,7 +255,8 @@ START_TEST(a_reader_that_is_too_slow_is_reset)
 		kit_settle();
 	}
 	ck_assert_int_ge(kit_clock - from, 16 * 2000);
-	ck_assert_int_le(kit_clock - from, 16 * 2000 + 1000);
+	/* A busy kernel may tell of the last bytes a look later. */
+	ck_assert_int_le(kit_clock - from, 16 * 2000 + 2000);
 	kit_expect_reset(fd);
 	kit_stop();
 }
