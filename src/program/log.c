@@ -2,7 +2,7 @@
  * The log: a buffer of records for each thread, and where they go.
  *
  * An output is a sink with the form of its records.  Each buffer holds a
- * reference on the output that it is gathered for, so log_open() can name
+ * reference on the output that it is gathered for, so log_use() can name
  * another one at any time: a thread takes notice at its next record or flush,
  * and sends what it has to the old one first.
  */
@@ -23,7 +23,7 @@
 
 #define RETRY_MS 100
 
-struct output {
+struct log_output {
 	struct sink *sink;
 	enum record_form form;
 	int level;
@@ -31,15 +31,15 @@ struct output {
 };
 
 struct gathered {
-	struct output *output; /* NULL: none */
-	int unfinished;        /* something is to be written yet */
-	unsigned lost;         /* records since the last one in data */
+	struct log_output *output; /* NULL: none */
+	int unfinished;            /* something is to be written yet */
+	unsigned lost;             /* records since the last one in data */
 	size_t len;
 	char data[LOG_BUFFER];
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of outputs */
-static _Atomic(struct output *) current;
+static _Atomic(struct log_output *) current;
 static atomic_ullong all_lost;
 
 static pthread_key_t at_end;
@@ -47,12 +47,11 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static _Thread_local struct gathered *mine;
 
 static enum record_form form_of(enum sink_kind, int);
-static void set_current(struct output *);
-static void unref(struct output *);
+static void unref(struct log_output *);
 static void make_key(void);
 static void thread_ends(void *);
 static struct gathered *gather(void);
-static void send_off(struct gathered *);
+static void lose_all(struct gathered *, enum record_form);
 static void change_output(struct gathered *);
 static void log_text(enum log_level, const char *, const char *, va_list)
     __attribute__((__format__(__printf__, 3, 0)));
@@ -80,30 +79,36 @@ log_target_valid(const char *target, char *why, size_t whysz)
 }
 
 int
-log_open(const struct log_conf *conf, char *why, size_t whysz)
+log_prepare(const struct log_conf *conf, struct log_output **output, char *why,
+    size_t whysz)
 {
-	struct output *output;
+	struct log_output *new;
 
-	if (strcmp(conf->target, "none") == 0) {
-		set_current(NULL);
+	*output = NULL;
+	if (strcmp(conf->target, "none") == 0)
 		return 0;
-	}
 	tzset(); /* which reads a file; later there may be none */
-	output = calloc(1, sizeof(*output));
-	if (output == NULL) {
+	new = calloc(1, sizeof(*new));
+	if (new == NULL) {
 		snprintf(why, whysz, "%s", strerror(errno));
 		return -1;
 	}
-	output->sink = sink_open(conf->target, why, whysz);
-	if (output->sink == NULL) {
-		free(output);
+	new->sink = sink_open(conf->target, why, whysz);
+	if (new->sink == NULL) {
+		free(new);
 		return -1;
 	}
-	output->form = form_of(sink_kind(output->sink), conf->format);
-	output->level = conf->level;
-	output->refs = 1;
-	set_current(output);
+	new->form = form_of(sink_kind(new->sink), conf->format);
+	new->level = conf->level;
+	new->refs = 1;
+	*output = new;
 	return 0;
+}
+
+void
+log_drop(struct log_output *output)
+{
+	unref(output);
 }
 
 static enum record_form
@@ -120,11 +125,11 @@ form_of(enum sink_kind kind, int format)
 	return RECORD_JOURNAL;
 }
 
-/* Takes the reference over. */
-static void
-set_current(struct output *output)
+/* The reference becomes that of being the current one. */
+void
+log_use(struct log_output *output)
 {
-	struct output *before;
+	struct log_output *before;
 
 	pthread_mutex_lock(&lock);
 	before = atomic_exchange(&current, output);
@@ -133,7 +138,7 @@ set_current(struct output *output)
 }
 
 static void
-unref(struct output *output)
+unref(struct log_output *output)
 {
 	unsigned refs;
 
@@ -152,35 +157,15 @@ unref(struct output *output)
 int
 log_give(uid_t uid, gid_t gid)
 {
-	const struct output *output = atomic_load(&current);
+	const struct log_output *output = atomic_load(&current);
 
 	return output == NULL ? 0 : sink_give(output->sink, uid, gid);
-}
-
-int
-log_reopen(void)
-{
-	struct output *output;
-	int rc, saved;
-
-	pthread_mutex_lock(&lock);
-	output = atomic_load(&current);
-	if (output != NULL)
-		output->refs++;
-	pthread_mutex_unlock(&lock);
-	if (output == NULL)
-		return 0;
-	rc = sink_reopen(output->sink);
-	saved = errno;
-	unref(output);
-	errno = saved;
-	return rc;
 }
 
 void
 log_close(void)
 {
-	set_current(NULL);
+	log_use(NULL);
 	if (mine == NULL)
 		return;
 	pthread_setspecific(at_end, NULL);
@@ -198,21 +183,22 @@ thread_ends(void *arg)
 {
 	struct gathered *g = arg;
 
-	if (g->output != NULL)
-		send_off(g);
+	if (g->output != NULL) {
+		flush(g);
+		lose_all(g, g->output->form);
+	}
 	unref(g->output);
 	free(g);
 	mine = NULL;
 }
 
-/* What the output does not take now is lost. */
+/* What the output did not take is lost. */
 static void
-send_off(struct gathered *g)
+lose_all(struct gathered *g, enum record_form form)
 {
-	char end = record_end(g->output->form);
+	char end = record_end(form);
 	size_t i;
 
-	flush(g);
 	for (i = 0; i < g->len; i++)
 		if (g->data[i] == end)
 			lose(g, 1);
@@ -224,7 +210,7 @@ send_off(struct gathered *g)
 static struct gathered *
 gather(void)
 {
-	struct output *output = atomic_load(&current);
+	struct log_output *output = atomic_load(&current);
 
 	if (mine == NULL) {
 		if (output == NULL)
@@ -243,17 +229,23 @@ gather(void)
 	return mine->output != NULL ? mine : NULL;
 }
 
+/* What the one before does not take, as its disk is full, the new one may. */
 static void
 change_output(struct gathered *g)
 {
-	if (g->output != NULL)
-		send_off(g);
-	unref(g->output);
+	struct log_output *before = g->output;
+
+	if (before != NULL)
+		flush(g);
 	pthread_mutex_lock(&lock);
 	g->output = atomic_load(&current);
 	if (g->output != NULL)
 		g->output->refs++;
 	pthread_mutex_unlock(&lock);
+	if (before != NULL &&
+	    (g->output == NULL || g->output->form != before->form))
+		lose_all(g, before->form);
+	unref(before);
 }
 
 void

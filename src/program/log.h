@@ -55,20 +55,28 @@ struct log_conf {
 };
 
 /*
- * Log there from now on; what threads have gathered still goes to where it
- * was meant to.  Returns 0; or -1 with the reason in why, and the log is as
- * it was.  Before, and after log_close(), nothing is logged.
+ * Where the log is to go: opened, and not used yet.  A file is opened anew even
+ * if it is the one of now, as its name may lead to another one.
  */
-int log_open(const struct log_conf *conf, char *why, size_t whysz);
+struct log_output;
+
+/*
+ * Returns 0, and *output is the caller's, who gives it to log_use() or
+ * log_drop(); it is NULL for the target none.  -1 with the reason in why.
+ */
+int log_prepare(const struct log_conf *conf, struct log_output **output,
+    char *why, size_t whysz);
+void log_drop(struct log_output *output);
+
+/*
+ * Log there from now on; what threads have gathered still goes to where it
+ * was meant to, or if that does not take it to the new one, if its form is the
+ * same.  Before, and after log_close(), nothing is logged.
+ */
+void log_use(struct log_output *output);
 
 /* Let a file that log_open() has made be theirs.  0, or -1 with errno. */
 int log_give(uid_t uid, gid_t gid);
-
-/*
- * Open the file anew, as its name may lead to another one by now.  Returns 0;
- * or -1 with errno set, and the log goes on in the file that it had.
- */
-int log_reopen(void);
 
 /*
  * Flush, and log no more.  Other threads have ended, which flushes as well, or

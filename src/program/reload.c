@@ -49,14 +49,14 @@ static unsigned generation;
 static int watched = -1; /* the file */
 
 static void begin(void);
-static int prepare(struct program_conf *);
+static int prepare(struct program_conf *, struct log_output **);
 static int make_fresh(struct program_conf *);
 static struct service *find_same(const struct service_conf *);
 static int check_addresses(void);
 static const struct service *find_address(const struct service_list *,
     const char *, const struct address *);
 static void undo(void);
-static void commit(struct program_conf *);
+static void commit(struct program_conf *, struct log_output *);
 static void change_places(unsigned, struct errand *);
 static void changed(struct errand *);
 static void tell(int, const char *);
@@ -99,6 +99,7 @@ reload_generation(void)
 static void
 begin(void)
 {
+	struct log_output *log;
 	struct program_conf conf;
 	char *text = NULL;
 	size_t len;
@@ -112,10 +113,10 @@ begin(void)
 	activate_notify("RELOADING=1");
 	out = open_memstream(&text, &len);
 	before = complain_to(out);
-	rc = prepare(&conf);
+	rc = prepare(&conf, &log);
 	complain_to(before);
 	if (rc == 0)
-		commit(&conf);
+		commit(&conf, log);
 	if (out != NULL)
 		fclose(out);
 	if (rc == -1)
@@ -125,7 +126,7 @@ begin(void)
 
 /* All that can fail.  Returns 0; or -1 and nothing has changed. */
 static int
-prepare(struct program_conf *conf)
+prepare(struct program_conf *conf, struct log_output **log)
 {
 	const struct program_conf *now = serve_conf();
 	struct service *s;
@@ -147,8 +148,9 @@ prepare(struct program_conf *conf)
 		program_conf_free(conf);
 		return -1;
 	}
+	*log = NULL;
 	if (descriptors_raise(conf) == -1 || make_fresh(conf) == -1 ||
-	    check_addresses() == -1)
+	    check_addresses() == -1 || serve_log(conf, log) == -1)
 		goto fail;
 	TAILQ_FOREACH(s, &change.fresh, next)
 		if (service_listen(s, &change.old) == -1)
@@ -157,6 +159,7 @@ prepare(struct program_conf *conf)
 
 fail:
 	undo();
+	log_drop(*log);
 	program_conf_free(conf);
 	return -1;
 }
@@ -263,7 +266,7 @@ undo(void)
 
 /* Nothing fails from here on. */
 static void
-commit(struct program_conf *conf)
+commit(struct program_conf *conf, struct log_output *log)
 {
 	struct service *s;
 	char why[512];
@@ -285,7 +288,7 @@ commit(struct program_conf *conf)
 		change.gone++;
 		service_hold(s);
 	}
-	serve_adopt(conf);
+	serve_adopt(conf, log);
 	change.errand.fn = change_places;
 	change.errand.done = changed;
 	workers_each(&change.errand);

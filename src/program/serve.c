@@ -11,6 +11,7 @@
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,7 +106,7 @@ serve_conf(void)
  * rest is as of the start.
  */
 void
-serve_adopt(struct program_conf *new)
+serve_adopt(struct program_conf *new, struct log_output *log)
 {
 	const struct setting *s;
 	size_t i;
@@ -117,23 +118,33 @@ serve_adopt(struct program_conf *new)
 	program_conf_free(current);
 	*current = *new;
 	TAILQ_INIT(&current->services);
-	(void)open_log(current);
-	if (log_reopen() == -1)
-		log_line(LEVEL_ERROR, "%s: %s", current->log, strerror(errno));
+	log_use(log);
 }
 
 static int
 open_log(const struct program_conf *conf)
 {
-	const struct log_conf log = { conf->log, conf->log_format,
-		conf->log_level };
 	struct sigaction ignore = { .sa_handler = SIG_IGN };
-	char why[512];
+	struct log_output *log;
 
 	sigaction(SIGPIPE, &ignore, NULL);
-	if (log_open(&log, why, sizeof(why)) == 0)
+	if (serve_log(conf, &log) == -1)
+		return -1;
+	log_use(log);
+	return 0;
+}
+
+int
+serve_log(const struct program_conf *conf, struct log_output **log)
+{
+	const struct log_conf one = { conf->log, conf->log_format,
+		conf->log_level };
+	char why[PATH_MAX + 256];
+
+	if (log_prepare(&one, log, why, sizeof(why)) == 0)
 		return 0;
-	complain("%s", why);
+	sandbox_explain(errno, why, sizeof(why));
+	complain("log: %s", why);
 	return -1;
 }
 

@@ -5,6 +5,7 @@
 #ifndef KQUAY_SERVE_H
 #define KQUAY_SERVE_H
 
+#include "log.h"
 #include "program.h"
 #include "running.h"
 
@@ -19,8 +20,11 @@ int serve(struct program_conf *conf);
 /* The configuration as it is now. */
 struct program_conf *serve_conf(void);
 
-/* It is *new from now on, which is taken over. */
-void serve_adopt(struct program_conf *new);
+/* It is *new from now on, which is taken over, and log where the log goes. */
+void serve_adopt(struct program_conf *new, struct log_output *log);
+
+/* Open the log of conf, for serve_adopt().  0, or -1 having said why. */
+int serve_log(const struct program_conf *conf, struct log_output **log);
 
 /*
  * Let connections go on for as long as they may, then close them; called

@@ -262,27 +262,6 @@ sink_give(const struct sink *sink, uid_t uid, gid_t gid)
 }
 
 int
-sink_reopen(struct sink *sink)
-{
-	int fd;
-
-	if (sink->kind != SINK_STREAM || *sink->path == '\0')
-		return 0;
-	fd = open_path(sink->path, O_CREAT);
-	if (fd == -1)
-		return -1;
-	pthread_mutex_lock(&sink->lock);
-	write_rest(sink);
-	close(sink->fd);
-	adopt_stream(sink, fd, 1);
-	/* The new file does not begin in the middle of a record. */
-	sink->nrest = 0;
-	sink->again = 0;
-	pthread_mutex_unlock(&sink->lock);
-	return 0;
-}
-
-int
 sink_pending(struct sink *sink)
 {
 	int pending;

@@ -31,9 +31,6 @@ int sink_give(const struct sink *sink, uid_t uid, gid_t gid);
 /* Is this a target?  0, or -1 with the reason in why. */
 int sink_valid(const char *target, char *why, size_t whysz);
 
-/* Open the file anew.  0; or -1 with errno, and the old one stays open. */
-int sink_reopen(struct sink *sink);
-
 /*
  * Write what can be written of len bytes of records, each ended by '\n' in a
  * stream, by NUL otherwise.  Returns how many of the bytes are done with,

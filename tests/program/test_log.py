@@ -281,6 +281,34 @@ def test_another_log_by_reload(tmp_path):
             json.loads(line)
 
 
+@pytest.mark.parametrize("other", [False, True])
+def test_a_reload_that_cannot_open_the_log(other, tmp_path):
+    """It is refused in one line, and the log is what it was; nothing is lost."""
+    log, broken = tmp_path / "log", tmp_path / ("two" if other else "log")
+    old = tmp_path / "log.1"
+    control = tmp_path / "control"
+    top = f'control = "{control}"'
+    with running(*conf(tmp_path, f"file:{log}", top=top), cwd=tmp_path) as k:
+        talk(k)
+        log.rename(old)
+        broken.mkdir()
+        conf(tmp_path, f"file:{broken}", 'idle-timeout = "2h"', top=top)
+        done = once("reload", "-s", control)
+        assert done.returncode == 1
+        assert done.stderr == f"kquay: log: {broken}: Is a directory\n"
+        name = talk(k)
+        until(lambda: any(name in line for line in lines(old)), "it is told")
+        told = [parse(line).get("msg") for line in lines(old)]
+        assert f"kquay: log: {broken}: Is a directory" in told
+        assert "not reloaded: all is as before" in told
+        # And once it can be.
+        broken.rmdir()
+        done = once("reload", "-s", control)
+        assert (done.returncode, done.stderr) == (0, "")
+        name = talk(k)
+        until(lambda: any(name in line for line in lines(broken)), "the new")
+
+
 @contextlib.contextmanager
 def datagrams(path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:

@@ -56,6 +56,17 @@ path_of(const char *name)
 	return path;
 }
 
+static int
+log_to(const struct log_conf *conf, char *why, size_t whysz)
+{
+	struct log_output *output;
+
+	if (log_prepare(conf, &output, why, whysz) == -1)
+		return -1;
+	log_use(output);
+	return 0;
+}
+
 /* KIND:PATH of a name in the folder. */
 static void
 open_log(const char *kind, const char *name, int format)
@@ -69,7 +80,7 @@ open_log(const char *kind, const char *name, int format)
 		snprintf(target, sizeof(target), "%s", kind);
 	else
 		snprintf(target, sizeof(target), "%s:%s", kind, path_of(name));
-	ck_assert_msg(log_open(&conf, why, sizeof(why)) == 0, "%s", why);
+	ck_assert_msg(log_to(&conf, why, sizeof(why)) == 0, "%s", why);
 }
 
 static int64_t
@@ -214,10 +225,10 @@ START_TEST(what_cannot_be_opened_changes_nothing)
 	snprintf(target, sizeof(target), "file:%s", path_of("no/log"));
 	snprintf(wanted, sizeof(wanted), "%s: No such file or directory",
 	    path_of("no/log"));
-	ck_assert_int_eq(log_open(&conf, why, sizeof(why)), -1);
+	ck_assert_int_eq(log_to(&conf, why, sizeof(why)), -1);
 	ck_assert_str_eq(why, wanted);
 	snprintf(target, sizeof(target), "syslog:%s", path_of("none"));
-	ck_assert_int_eq(log_open(&conf, why, sizeof(why)), -1);
+	ck_assert_int_eq(log_to(&conf, why, sizeof(why)), -1);
 	log_number(0);
 	flush_all();
 	check_lines(content("log"), &next);
@@ -306,13 +317,13 @@ START_TEST(errno_stays)
 	ck_assert_int_ge(log_flush(), 0);
 	ck_assert_int_eq(errno, EXDEV);
 	ck_assert_int_eq(unlink(path_of("log")), 0);
-	ck_assert_int_eq(log_reopen(), 0);
+	open_log("file", "log", LOG_TEXT);
 	flush_all();
 	ck_assert_ptr_nonnull(strstr(content("log"), strerror(EXDEV)));
 }
 END_TEST
 
-/* For the time of log_open() there may be no descriptor more. */
+/* For the time of log_prepare() there may be no descriptor more. */
 static void
 open_stderr_log(int only_that)
 {
@@ -441,7 +452,7 @@ START_TEST(a_full_disk)
 	ck_assert_uint_gt(lost, 1000);
 	ck_assert_int_ge(log_flush(), 0);
 	ck_assert_int_eq(unlink(path_of("log")), 0);
-	ck_assert_int_eq(log_reopen(), 0);
+	open_log("file", "log", LOG_TEXT);
 	flush_all();
 	ck_assert_uint_eq(check_lines(content("log"), &next), lost);
 	ck_assert_uint_eq(next, 5000);
@@ -497,6 +508,8 @@ END_TEST
 
 START_TEST(a_file_that_is_rotated)
 {
+	char target[160], why[256] = "";
+	struct log_conf conf = { .target = target, .level = LEVEL_INFO };
 	unsigned next = 0;
 
 	open_log("file", "log", LOG_TEXT);
@@ -505,7 +518,7 @@ START_TEST(a_file_that_is_rotated)
 	ck_assert_int_eq(rename(path_of("log"), path_of("log.1")), 0);
 	log_number(1);
 	flush_all();
-	ck_assert_int_eq(log_reopen(), 0);
+	open_log("file", "log", LOG_TEXT);
 	log_number(2);
 	flush_all();
 	check_lines(content("log.1"), &next);
@@ -516,8 +529,9 @@ START_TEST(a_file_that_is_rotated)
 	/* What cannot be opened again stays as it is. */
 	ck_assert_int_eq(rename(path_of("log"), path_of("log.2")), 0);
 	ck_assert_int_eq(mkdir(path_of("log"), 0700), 0);
-	ck_assert_int_eq(log_reopen(), -1);
-	ck_assert_int_eq(errno, EISDIR);
+	snprintf(target, sizeof(target), "file:%s", path_of("log"));
+	ck_assert_int_eq(log_to(&conf, why, sizeof(why)), -1);
+	ck_assert_ptr_nonnull(strstr(why, strerror(EISDIR)));
 	log_number(3);
 	flush_all();
 	next = 2;
@@ -559,18 +573,29 @@ START_TEST(another_log_takes_over)
 	check_lines(content("two"), &next);
 	ck_assert_uint_eq(next, 2);
 	ck_assert_uint_eq(log_lost(), 0);
-	/* What the old one does not take is counted, and told in the new. */
+	/* What the old one does not take the new one may. */
 	ck_assert_int_eq(symlink("/dev/full", path_of("full")), 0);
 	open_log("file", "full", LOG_TEXT);
 	log_number(2);
-	log_number(3);
 	log_flush();
 	open_log("file", "two", LOG_TEXT);
+	log_number(3);
+	flush_all();
+	next = 1;
+	ck_assert_uint_eq(check_lines(content("two"), &next), 0);
+	ck_assert_uint_eq(next, 4);
+	ck_assert_uint_eq(log_lost(), 0);
+	/* Unless it is of another form: that is counted, and told. */
+	open_log("file", "full", LOG_JSON);
 	log_number(4);
+	log_number(5);
+	log_flush();
+	open_log("file", "two", LOG_TEXT);
+	log_number(6);
 	flush_all();
 	next = 1;
 	ck_assert_uint_eq(check_lines(content("two"), &next), 2);
-	ck_assert_uint_eq(next, 5);
+	ck_assert_uint_eq(next, 7);
 	ck_assert_uint_eq(log_lost(), 2);
 }
 END_TEST
@@ -704,7 +729,7 @@ worker(void *arg)
 		if (i % 7 == 0)
 			log_flush();
 		if (*me == 0 && i % 500 == 0)
-			log_reopen();
+			open_log("file", "log", LOG_TEXT);
 	}
 	return NULL; /* which flushes */
 }
