@@ -19,6 +19,7 @@
 #define DEFAULT_LISTEN "localhost:8080"
 
 static int read_options(struct program_conf *, int, char **);
+static int check_missing(const struct service_conf *, const char *);
 static int set(const struct setting *, struct program_conf *, const char *);
 static const struct setting *option(const struct service_handler *, size_t);
 static void fill_options(const struct service_handler *, struct option *,
@@ -97,11 +98,31 @@ read_options(struct program_conf *program, int argc, char **argv)
 	if (TAILQ_EMPTY(&conf->listen))
 		address_list_add(&conf->listen, DEFAULT_LISTEN, why,
 		    sizeof(why));
+	if (check_missing(conf, command) == -1)
+		return EX_USAGE;
 	if (service_conf_check(conf, why, sizeof(why)) == -1 ||
 	    program_conf_check(program, why, sizeof(why)) == -1) {
 		complain("%s", why);
 		return EX_USAGE;
 	}
+	return -1;
+}
+
+/* 0, or -1 having said how to give what is missing. */
+static int
+check_missing(const struct service_conf *conf, const char *command)
+{
+	const struct setting *s = service_conf_missing(conf);
+	const char *operands = conf->handler->operands;
+
+	if (s == NULL)
+		return 0;
+	if (operands != NULL && strcmp(s->name, operands) == 0)
+		complain("%s: the %s is missing after -- (see kquay %s --help)",
+		    command, s->name, command);
+	else
+		complain("%s: --%s %s is missing (see kquay %s --help)",
+		    command, s->name, s->arg, command);
 	return -1;
 }
 

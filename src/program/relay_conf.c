@@ -45,6 +45,7 @@ const struct setting relay_settings[] = {
 	    .type = SETTING_OWN,
 	    .kind = &target_kind,
 	    .offset = OFFSET(to),
+	    .required = 1,
 	    .arg = "TARGET",
 	    .help = "connect there; may be given more than once" },
 	{ .name = "balance",
@@ -248,10 +249,6 @@ relay_conf_check(struct service_conf *base, char *why, size_t whysz)
 	if (base->max_connections > CALLERS_MAX) {
 		snprintf(why, whysz, "max-connections: a relay has %d at most",
 		    CALLERS_MAX);
-		return -1;
-	}
-	if (TAILQ_EMPTY(&conf->to)) {
-		snprintf(why, whysz, "to: is missing");
 		return -1;
 	}
 	if (check_valid(&conf->check, why, whysz) == -1)

@@ -24,6 +24,7 @@ static const struct setting common_settings[] = {
 	    .letter = 'l',
 	    .type = SETTING_LISTEN,
 	    .offset = OFFSET(listen),
+	    .required = 1,
 	    .arg = "ADDRESS",
 	    .help = "listen there; may be given more than once" },
 	{ .name = "max-connections",
@@ -345,12 +346,26 @@ service_conf_free(struct service_conf *conf)
 	free(conf);
 }
 
+const struct setting *
+service_conf_missing(const struct service_conf *conf)
+{
+	const struct setting *s;
+	size_t i;
+
+	for (i = 0; (s = service_setting(conf->handler, i)) != NULL; i++)
+		if (s->required && !setting_given(s, conf))
+			return s;
+	return NULL;
+}
+
 int
 service_conf_check(struct service_conf *conf, char *why, size_t whysz)
 {
+	const struct setting *missing = service_conf_missing(conf);
+
 	access_prepare(&conf->access);
-	if (TAILQ_EMPTY(&conf->listen)) {
-		snprintf(why, whysz, "listen: is missing");
+	if (missing != NULL) {
+		snprintf(why, whysz, "%s: is missing", missing->name);
 		return -1;
 	}
 	if (secure_check(conf, why, whysz) == -1)

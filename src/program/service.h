@@ -145,6 +145,9 @@ struct service_conf *service_conf_new(const struct service_handler *handler,
     const char *name);
 void service_conf_free(struct service_conf *conf);
 
+/* The first setting that must be given and is not; NULL: none. */
+const struct setting *service_conf_missing(const struct service_conf *conf);
+
 /*
  * Is it complete, and does it agree with itself?  0, or -1 and why, which
  * begins with the name of the setting to blame: "max-output: must be ...".

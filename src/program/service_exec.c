@@ -321,10 +321,6 @@ exec_check(struct service_conf *base, char *why, size_t whysz)
 	const char *variable;
 	size_t i;
 
-	if (conf->command.count == 0) {
-		snprintf(why, whysz, "command: is missing");
-		return -1;
-	}
 	if (launch_find(conf->command.word[0], conf->path) == -1) {
 		snprintf(why, whysz, "command: %s: %s", conf->command.word[0],
 		    strerror(errno));
@@ -413,6 +409,7 @@ static const struct setting exec_settings[] = {
 	{ .name = "command",
 	    .type = SETTING_WORDS,
 	    .offset = OFFSET(command),
+	    .required = 1,
 	    .arg = "WORD",
 	    .help = "the program, and each argument; or after --" },
 	{ .name = "idle-timeout",

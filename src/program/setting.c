@@ -87,6 +87,32 @@ setting_is_list(const struct setting *setting)
 	    (setting->type == SETTING_OWN && setting->kind->list);
 }
 
+int
+setting_given(const struct setting *setting, const void *conf)
+{
+	const char *member = (const char *)conf + setting->offset;
+
+	switch (setting->type) {
+	case SETTING_LISTEN:
+		return !TAILQ_EMPTY(
+		    (const struct address_list *)(const void *)member);
+	case SETTING_WORDS:
+		return ((const struct words *)(const void *)member)->count > 0;
+	case SETTING_OWN:
+		return setting->kind->given == NULL ||
+		    setting->kind->given(member);
+	case SETTING_COUNT:
+	case SETTING_TIME:
+	case SETTING_SIZE:
+	case SETTING_TEXT:
+	case SETTING_MODE:
+	case SETTING_CHOICE:
+	case SETTING_SWITCH:
+		break;
+	}
+	return 1;
+}
+
 const char *
 setting_name_in_file(const struct setting *setting)
 {

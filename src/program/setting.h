@@ -42,6 +42,8 @@ struct setting_kind {
 	int (*parse)(void *member, const char *text, char *why, size_t whysz);
 	void (*print)(const void *member, FILE *out); /* quotes and all */
 	void (*free)(void *member); /* NULL: nothing to do */
+	/* Has it a value?  NULL: it always has. */
+	int (*given)(const void *member);
 };
 
 struct setting {
@@ -60,7 +62,8 @@ struct setting {
 	 */
 	int (*valid)(const char *text, char *why, size_t whysz);
 	int live; /* of the program's: a reload can change it */
-	const char *def;  /* as one would write it; NULL: must be given */
+	int required;     /* a list that must have a value */
+	const char *def;  /* as one would write it; NULL: none */
 	const char *arg;  /* the value's name in --help */
 	const char *help; /* one line, no full stop */
 };
@@ -90,6 +93,9 @@ void setting_print(const struct setting *setting, const void *conf, FILE *out);
 
 /* Write text as a quoted string of the configuration file. */
 void setting_print_quoted(const char *text, FILE *out);
+
+/* Has it a value?  What is no list always has. */
+int setting_given(const struct setting *setting, const void *conf);
 
 /* Is it the same in both? */
 int setting_same(const struct setting *setting, const void *a, const void *b);

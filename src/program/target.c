@@ -18,6 +18,7 @@
 static int list_add(void *, const char *, char *, size_t);
 static void list_print(const void *, FILE *);
 static void list_free(void *);
+static int list_given(const void *);
 static struct target *target_new(const char *, char *, size_t);
 static int parse_words(struct target *, char *, char *, size_t);
 static int parse_word(struct target *, char *, char *, size_t);
@@ -35,6 +36,7 @@ const struct setting_kind target_kind = {
 	.parse = list_add,
 	.print = list_print,
 	.free = list_free,
+	.given = list_given,
 };
 
 static int
@@ -299,6 +301,12 @@ list_free(void *member)
 		TAILQ_REMOVE(list, t, next);
 		target_free(t);
 	}
+}
+
+static int
+list_given(const void *member)
+{
+	return !TAILQ_EMPTY((const struct target_list *)member);
 }
 
 static void

@@ -255,7 +255,8 @@ def test_a_user_who_may_not_run_it(tmp_path):
 
 
 @pytest.mark.parametrize("args, wrong", [
-    ((), "command: is missing"),
+    ((), "serve exec: the command is missing after -- "
+     "(see kquay serve exec --help)"),
     (("--", "/no/such/program"), "command: /no/such/program: No such file"),
     (("--", "no-such-program"), "command: no-such-program: No such file"),
     (("--", "/etc/passwd"), "command: /etc/passwd: Permission denied"),

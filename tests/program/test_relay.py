@@ -185,7 +185,8 @@ def test_wrong_targets(target, wrong):
 
 
 @pytest.mark.parametrize("options, wrong", [
-    ([], "to: is missing"),
+    ([], "kquay: serve relay: --to TARGET is missing "
+     "(see kquay serve relay --help)"),
     (["--to", "a:80", "-n", "7000001"],
      "max-connections: a relay has 7000000 at most"),
     (["--to", "a:80", "--source", "localhost"],
