@@ -28,6 +28,9 @@ struct metric {
 #define SERVICE(member) offsetof(struct status_service, member)
 #define TARGET(member) offsetof(struct status_target, member)
 
+static const char *refusal_name(int);
+static const char *end_name(int);
+
 static const struct metric service_metrics[] = {
 	{ "kquay_connections", "gauge", "Connections that are open.",
 	    MEMBER_U32, SERVICE(conns) },
@@ -63,6 +66,20 @@ static const struct metric target_metrics[] = {
 };
 #define COUNT(table) (sizeof(table) / sizeof(table[0]))
 
+/* A metric of every service that is a count for each kind of something. */
+static const struct kinds {
+	const char *name, *help;
+	const char *label;
+	int n;
+	const char *(*kind)(int);
+	size_t offset; /* of uint64_t[n] */
+} service_kinds[] = {
+	{ "kquay_refused_total", "Callers turned away.", "reason", NREFUSALS,
+	    refusal_name, SERVICE(tally.refused) },
+	{ "kquay_closed_total", "Connections that ended.", "why", NENDS,
+	    end_name, SERVICE(tally.ended) },
+};
+
 /* A label of one metric; a list of them ends with a name of NULL. */
 struct label {
 	const char *name, *value;
@@ -70,10 +87,7 @@ struct label {
 
 static void print_program(const struct status *, FILE *);
 static void print_services(const struct status *, FILE *);
-static void print_refused(const struct status *, FILE *);
-static void print_closed(const struct status *, FILE *);
-static void print_count(const char *, const struct status_service *,
-    const char *, const char *, uint64_t, FILE *);
+static void print_kinds(const struct status *, const struct kinds *, FILE *);
 static void print_up(const struct status *, FILE *);
 static void print_targets(const struct status *, const struct metric *, FILE *);
 static void print_target_name(const char *, const struct status_service *,
@@ -90,8 +104,8 @@ status_print_metrics(const struct status *st, FILE *out)
 
 	print_program(st, out);
 	print_services(st, out);
-	print_refused(st, out);
-	print_closed(st, out);
+	for (i = 0; i < COUNT(service_kinds) && st->nservices > 0; i++)
+		print_kinds(st, &service_kinds[i], out);
 	print_up(st, out);
 	for (i = 0; i < COUNT(target_metrics); i++)
 		print_targets(st, &target_metrics[i], out);
@@ -135,52 +149,38 @@ print_services(const struct status *st, FILE *out)
 }
 
 static void
-print_refused(const struct status *st, FILE *out)
+print_kinds(const struct status *st, const struct kinds *m, FILE *out)
 {
 	const struct status_service *s;
+	const uint64_t *counts;
 	size_t i;
 	int k;
 
-	if (st->nservices == 0)
-		return;
-	print_head("kquay_refused_total", "counter", "Callers turned away.",
-	    out);
+	print_head(m->name, "counter", m->help, out);
 	for (i = 0; i < st->nservices; i++) {
 		s = &st->services[i];
-		for (k = 0; k < NREFUSALS; k++)
-			print_count("kquay_refused_total", s, "reason",
-			    tally_refusal_name(k), s->tally.refused[k], out);
+		counts =
+		    (const void *)((const char *)(const void *)s + m->offset);
+		for (k = 0; k < m->n; k++) {
+			const struct label labels[] = { { "service", s->name },
+				{ m->label, m->kind(k) }, { NULL, NULL } };
+
+			print_name(m->name, labels, out);
+			fprintf(out, "%" PRIu64 "\n", counts[k]);
+		}
 	}
 }
 
-static void
-print_closed(const struct status *st, FILE *out)
+static const char *
+refusal_name(int refusal)
 {
-	const struct status_service *s;
-	size_t i;
-	int k;
-
-	if (st->nservices == 0)
-		return;
-	print_head("kquay_closed_total", "counter", "Connections that ended.",
-	    out);
-	for (i = 0; i < st->nservices; i++) {
-		s = &st->services[i];
-		for (k = 0; k < NENDS; k++)
-			print_count("kquay_closed_total", s, "why",
-			    kquay_whystr(k), s->tally.ended[k], out);
-	}
+	return tally_refusal_name((enum refusal)refusal);
 }
 
-static void
-print_count(const char *name, const struct status_service *s, const char *key,
-    const char *value, uint64_t count, FILE *out)
+static const char *
+end_name(int why)
 {
-	struct label labels[] = { { "service", s->name }, { key, value },
-		{ NULL, NULL } };
-
-	print_name(name, labels, out);
-	fprintf(out, "%" PRIu64 "\n", count);
+	return kquay_whystr((enum kquay_why)why);
 }
 
 static void
