@@ -75,7 +75,7 @@ void log_drop(struct log_output *output);
  */
 void log_use(struct log_output *output);
 
-/* Let the file, if log_prepare() has made it, be theirs.  0, or -1 with errno. */
+/* If the file was not there before, let it be theirs.  0, or -1 with errno. */
 int log_give(uid_t uid, gid_t gid);
 
 /*
