@@ -3,12 +3,12 @@
  * thousands of networks against a walk through all of them.
  */
 #include "access.h"
+#include "t_unit.h"
 
 #include <sys/un.h>
 #include <netinet/in.h>
 #include <arpa/inet.h>
 
-#include <check.h>
 #include <pwd.h>
 #include <grp.h>
 #include <stdlib.h>
@@ -322,10 +322,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *suite = suite_create("access");
-	TCase *tc = tcase_create("access");
-	SRunner *runner;
-	int failed;
+	TCase *tc = unit_begin("access");
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_loop_test(tc, deny_comes_before_allow, 0, COUNT(verdicts));
@@ -337,10 +334,5 @@ main(void)
 	tcase_add_loop_test(tc, random_networks_as_a_walk_sees_them, 1, 20);
 	tcase_add_test(tc, many_networks_cost_little);
 	tcase_set_timeout(tc, 60);
-	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return unit_end();
 }

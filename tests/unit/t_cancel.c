@@ -6,13 +6,13 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
-#include <check.h>
-#include <dirent.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+#include "t_unit.h"
 
 #define DEADLINE_S 20
 #define ROUNDS 2000
@@ -41,19 +41,6 @@ next(struct kevent *ev, time_t seconds)
 	struct timespec ts = { .tv_sec = seconds };
 
 	return kevent(kq, NULL, 0, ev, 1, &ts);
-}
-
-static int
-descriptors(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	int n = 0;
-
-	ck_assert_ptr_nonnull(dir);
-	while (readdir(dir) != NULL)
-		n++;
-	closedir(dir);
-	return n;
 }
 
 /* -- no cancellation point ------------------------------------------------- */
@@ -160,7 +147,7 @@ waiter(void)
 
 START_TEST(a_cancelled_wait_leaves_nothing)
 {
-	int before = descriptors(), i;
+	int before = unit_descriptors(), i;
 	pthread_t thread;
 
 	for (i = 0; i < 50; i++) {
@@ -170,7 +157,7 @@ START_TEST(a_cancelled_wait_leaves_nothing)
 		pthread_cancel(thread);
 		ck_assert_int_eq(pthread_join(thread, NULL), 0);
 	}
-	ck_assert_int_eq(descriptors(), before);
+	ck_assert_int_eq(unit_descriptors(), before);
 }
 END_TEST
 
@@ -243,10 +230,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *suite = suite_create("cancel");
-	TCase *tc = tcase_create("cancel");
-	SRunner *runner;
-	int failed;
+	TCase *tc = unit_begin("cancel");
 
 	tcase_add_checked_fixture(tc, setup, NULL);
 	tcase_set_timeout(tc, 60);
@@ -254,10 +238,5 @@ main(void)
 	tcase_add_test(tc, a_cancelled_wait_leaves_nothing);
 	tcase_add_loop_test(tc, a_cancelled_wait_loses_no_event, 0,
 	    sizeof(modes) / sizeof(modes[0]));
-	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return unit_end();
 }

@@ -7,7 +7,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include <check.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -18,6 +17,7 @@
 
 #include "dump.h"
 #include "kq.h"
+#include "t_unit.h"
 
 /* What the child expects, in memory that the parent sees. */
 static char *expected;
@@ -302,10 +302,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("dump");
-	TCase *tc = tcase_create("dump");
-	SRunner *runner;
-	int failed;
+	TCase *tc = unit_begin("dump");
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, a_line_for_each_knote);
@@ -314,10 +311,5 @@ main(void)
 	tcase_add_test(tc, to_standard_error);
 	tcase_add_test(tc, a_forked_child_is_silent);
 	tcase_add_test(tc, many_knotes);
-	suite_add_tcase(s, tc);
-	runner = srunner_create(s);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? 0 : 1;
+	return unit_end();
 }

@@ -5,11 +5,11 @@
  */
 #include <sys/timerfd.h>
 
-#include <check.h>
 #include <errno.h>
 #include <string.h>
 
 #include "kq.h"
+#include "t_unit.h"
 
 #define OBJECTS 64
 #define SECOND 1000000000u
@@ -493,10 +493,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *suite = suite_create("filter_timer");
-	TCase *tc = tcase_create("timers");
-	SRunner *runner;
-	int failed;
+	TCase *tc = unit_begin("filter_timer");
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_loop_test(tc, units, 0, 5);
@@ -520,10 +517,5 @@ main(void)
 	tcase_add_test(tc, a_refused_timer_leaves_nothing);
 	tcase_add_test(tc, only_an_earlier_deadline_sets_the_timerfd);
 	tcase_add_test(tc, all_that_are_due_fire_together);
-	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return unit_end();
 }

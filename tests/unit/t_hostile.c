@@ -11,7 +11,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -20,6 +19,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+#include "t_unit.h"
 
 static int kq, fds[2];
 
@@ -288,10 +289,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *suite = suite_create("hostile");
-	TCase *tc = tcase_create("hostile");
-	SRunner *runner;
-	int failed;
+	TCase *tc = unit_begin("hostile");
 
 	tcase_add_checked_fixture(tc, setup, NULL);
 	tcase_set_timeout(tc, 60);
@@ -302,10 +300,5 @@ main(void)
 	tcase_add_test(tc, a_file_where_a_socket_was);
 	tcase_add_test(tc, a_pipe_where_a_socket_was);
 	tcase_add_loop_test(tc, a_raw_child_reuses_numbers, 0, WAYS);
-	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return unit_end();
 }

@@ -13,7 +13,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include <check.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -29,6 +28,7 @@
 #include <linux/close_range.h>
 
 #include "closer.h"
+#include "t_unit.h"
 
 #define SPOT 700 /* a number that nothing else has */
 
@@ -669,20 +669,12 @@ main(void)
 		close_can_be_cancelled,
 		the_program_reaches_our_close,
 	};
-	Suite *suite = suite_create("interpose");
-	TCase *tc = tcase_create("wrappers");
-	SRunner *runner;
+	TCase *tc = unit_begin("interpose");
 	size_t i;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, NULL);
 	for (i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
 		tcase_add_test(tc, tests[i]);
 	tcase_add_loop_test(tc, fcntl_passes_its_argument_on, 0, 2);
-	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return unit_end();
 }

@@ -5,13 +5,12 @@
 #include <sys/event.h>
 #include <sys/wait.h>
 
-#include <check.h>
-#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include <unistd.h>
+
+#include "t_unit.h"
 
 #define DEADLINE_S 20
 
@@ -32,19 +31,6 @@ events(int kq, time_t seconds)
 	struct kevent ev[8];
 
 	return kevent(kq, NULL, 0, ev, 8, &ts);
-}
-
-static int
-descriptors(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	int n = 0;
-
-	ck_assert_ptr_nonnull(d);
-	while (readdir(d) != NULL)
-		n++;
-	closedir(d);
-	return n;
 }
 
 /* -- forks beside threads that wait -----------------------------------------
@@ -115,7 +101,7 @@ static const int orders[6][3] = { { 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 },
 /* The queue is there as long as one of its names is. */
 START_TEST(names_in_any_order)
 {
-	int names[3], before = descriptors(), i;
+	int names[3], before = unit_descriptors(), i;
 
 	names[0] = kqueue();
 	names[1] = dup(names[0]);
@@ -127,14 +113,14 @@ START_TEST(names_in_any_order)
 		ck_assert_int_eq(events(names[orders[_i][i]], 0), -1);
 		ck_assert_int_eq(errno, EBADF);
 	}
-	ck_assert_int_eq(descriptors(), before);
+	ck_assert_int_eq(unit_descriptors(), before);
 }
 END_TEST
 
 /* Each is watched by the next; those that are left go on. */
 START_TEST(nested_in_any_order)
 {
-	int kq[3], before = descriptors(), i, k, last;
+	int kq[3], before = unit_descriptors(), i, k, last;
 	bool open[3] = { true, true, true };
 	struct kevent ev;
 
@@ -160,7 +146,7 @@ START_TEST(nested_in_any_order)
 		ck_assert_int_eq(close(kq[last]), 0);
 		open[last] = false;
 	}
-	ck_assert_int_eq(descriptors(), before);
+	ck_assert_int_eq(unit_descriptors(), before);
 }
 END_TEST
 
@@ -201,20 +187,12 @@ END_TEST
 int
 main(void)
 {
-	Suite *suite = suite_create("lifetime");
-	TCase *tc = tcase_create("lifetime");
-	SRunner *runner;
-	int failed;
+	TCase *tc = unit_begin("lifetime");
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, forked_beside_waits);
 	tcase_add_loop_test(tc, names_in_any_order, 0, 6);
 	tcase_add_loop_test(tc, nested_in_any_order, 0, 6);
 	tcase_add_test(tc, a_thread_ends);
-	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return unit_end();
 }

@@ -3,13 +3,13 @@
  * nothing waits, nothing is torn, and what is lost is counted.
  */
 #include "log.h"
+#include "t_unit.h"
 
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -779,21 +779,13 @@ main(void)
 		&a_file_grows_at_its_end, &another_log_takes_over,
 		&syslog_gets_datagrams, &the_journal_gets_fields,
 		&syslog_that_is_away_for_a_while, &threads_share_a_file };
-	Suite *suite = suite_create("log");
-	TCase *tc = tcase_create("log");
-	SRunner *runner;
+	TCase *tc = unit_begin("log");
 	size_t i;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	for (i = 0; i < COUNT(tests); i++)
 		tcase_add_test(tc, *tests[i]);
 	tcase_add_loop_test(tc, a_pipe_that_nobody_reads, 0, 2);
 	tcase_set_timeout(tc, 60);
-	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return unit_end();
 }

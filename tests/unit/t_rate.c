@@ -3,12 +3,12 @@
  * table does; with the clock in the test's hand.
  */
 #include "rate.h"
+#include "t_unit.h"
 
 #include <sys/un.h>
 #include <netinet/in.h>
 #include <arpa/inet.h>
 
-#include <check.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -415,11 +415,8 @@ main(void)
 		&a_full_table_keeps_the_rate, &a_crowd_resets_no_bucket,
 		&places_of_full_buckets_are_free, &a_table_is_handed_on,
 		&workers_share_the_table };
-	Suite *suite = suite_create("rate");
-	TCase *tc = tcase_create("rate");
-	SRunner *runner;
+	TCase *tc = unit_begin("rate");
 	size_t i;
-	int failed;
 
 	tcase_add_checked_fixture(tc, NULL, teardown);
 	tcase_add_loop_test(tc, rates_are_read_and_printed, 0, COUNT(good));
@@ -429,10 +426,5 @@ main(void)
 	for (i = 0; i < COUNT(tests); i++)
 		tcase_add_test(tc, *tests[i]);
 	tcase_set_timeout(tc, 120);
-	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return unit_end();
 }

@@ -2,10 +2,8 @@
  * The ready FIFO from the inside: what is in it comes out once and in order,
  * also when room must be made while it is being emptied.
  */
-#include <check.h>
-#include <stdlib.h>
-
 #include "kq.h"
+#include "t_unit.h"
 
 #define OBJECTS 64
 
@@ -154,20 +152,12 @@ END_TEST
 int
 main(void)
 {
-	Suite *suite = suite_create("ready");
-	TCase *tc = tcase_create("ready");
-	SRunner *runner;
-	int failed;
+	TCase *tc = unit_begin("ready");
 
 	tcase_add_checked_fixture(tc, setup, NULL);
 	tcase_add_test(tc, in_order);
 	tcase_add_test(tc, up_to_the_mark);
 	tcase_add_test(tc, room_is_made_meanwhile);
 	tcase_add_test(tc, a_reserved_place);
-	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return unit_end();
 }

@@ -5,8 +5,8 @@
 #include "log.h"
 #include "record.h"
 #include "utf8.h"
+#include "t_unit.h"
 
-#include <check.h>
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -401,11 +401,8 @@ main(void)
 {
 	static const TTest **const tests[] = { &members_in_each_form,
 		&events_in_each_form, &what_is_too_long_is_cut, &utf8_is_read };
-	Suite *suite = suite_create("record");
-	TCase *tc = tcase_create("record");
-	SRunner *runner;
+	TCase *tc = unit_begin("record");
 	size_t i;
-	int failed;
 
 	tcase_add_loop_test(tc, values_are_escaped, 0, COUNT(values));
 	tcase_add_loop_test(tc, levels_have_names_and_priorities, 0,
@@ -414,10 +411,5 @@ main(void)
 	for (i = 0; i < COUNT(tests); i++)
 		tcase_add_test(tc, *tests[i]);
 	tcase_set_timeout(tc, 60);
-	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return unit_end();
 }

@@ -3,9 +3,8 @@
  * what cannot be.
  */
 #include "request.h"
+#include "t_unit.h"
 
-#include <check.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
@@ -135,18 +134,10 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("request");
-	TCase *t = tcase_create("all");
-	SRunner *r;
-	int failed;
+	TCase *t = unit_begin("request");
 
 	tcase_add_loop_test(t, what_is_good, 0, COUNT(goods));
 	tcase_add_loop_test(t, what_is_bad, 0, COUNT(bads));
 	tcase_add_test(t, why_is_cut);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return unit_end();
 }

@@ -4,11 +4,12 @@
  */
 #include <sys/types.h>
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+
+#include "t_unit.h"
 
 /* Every allocation of room.c; `fails' of them from now on. */
 static int fails;
@@ -218,19 +219,12 @@ END_TEST
 int
 main(void)
 {
-	Suite *suite = suite_create("room");
-	TCase *tcase = tcase_create("room");
-	SRunner *runner = srunner_create(suite);
-	int failed;
+	TCase *tc = unit_begin("room");
 
-	suite_add_tcase(suite, tcase);
-	tcase_add_checked_fixture(tcase, setup, teardown);
-	tcase_set_timeout(tcase, 60);
-	tcase_add_test(tcase, anything_at_all);
-	tcase_add_test(tcase, without_memory_one_stays);
-	tcase_add_test(tcase, recall);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, anything_at_all);
+	tcase_add_test(tc, without_memory_one_stays);
+	tcase_add_test(tc, recall);
+	return unit_end();
 }

@@ -463,7 +463,7 @@ START_TEST(each_action_in_each_callback)
 {
 	SSL_CTX *ctx = tls_client_ctx(NULL);
 	struct kquay_conf conf = { .maxconn = 16, .outmax = 16 << 20 };
-	int before = pair_descriptors(), i;
+	int before = unit_descriptors(), i;
 	unsigned reached[PLACES] = { 0 };
 
 	signal(SIGPIPE, SIG_IGN);
@@ -483,7 +483,7 @@ START_TEST(each_action_in_each_callback)
 		ck_assert_msg(drill.known == drill.closed,
 		    "action %d, place %d: %d opened or dialled, %d closed",
 		    drill.action, (int)drill.place, drill.known, drill.closed);
-		ck_assert_int_eq(pair_descriptors(), before);
+		ck_assert_int_eq(unit_descriptors(), before);
 	}
 	for (i = 0; i < PLACES; i++)
 		ck_assert_msg(reached[i] > 0, "place %d is not reached", i);

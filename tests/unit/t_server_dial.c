@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -126,16 +125,6 @@ static const struct kquay_sys hooked = { .socket = hooked_socket,
 static const struct kquay_sys hooked_clock = { .socket = hooked_socket,
 	.connect = hooked_connect,
 	.now = kit_now };
-
-static int
-descriptors(void)
-{
-	int fd, n = 0;
-
-	for (fd = 0; fd < 4096; fd++)
-		n += fcntl(fd, F_GETFD) != -1;
-	return n;
-}
 
 static void
 begin(const struct kquay_sys *sys)
@@ -364,11 +353,11 @@ START_TEST(refused)
 	int before;
 
 	begin(NULL);
-	before = descriptors();
+	before = unit_descriptors();
 	dial("127.0.0.1", free_port(), 0);
 	fails(ECONNREFUSED);
 	ck_assert_ptr_nonnull(strstr(at_close, "127.0.0.1:"));
-	ck_assert_int_eq(descriptors(), before);
+	ck_assert_int_eq(unit_descriptors(), before);
 	end();
 }
 END_TEST
@@ -425,10 +414,10 @@ START_TEST(black_hole)
 		(void)connect(fds[i], (void *)&sin, len);
 	}
 	snprintf(port, sizeof(port), "%d", ntohs(sin.sin_port));
-	before = descriptors();
+	before = unit_descriptors();
 	dial("127.0.0.1", port, 60);
 	fails(ETIMEDOUT);
-	ck_assert_int_eq(descriptors(), before);
+	ck_assert_int_eq(unit_descriptors(), before);
 	for (i = 0; i < 4; i++)
 		close(fds[i]);
 	close(lfd);
@@ -525,7 +514,7 @@ START_TEST(six_is_dead)
 	int before;
 
 	begin(&hooked_clock);
-	before = descriptors();
+	before = unit_descriptors();
 	six_fails = EINPROGRESS;
 	dial("both.test", kit_port, 0);
 	UNTIL(connects == 1);
@@ -536,7 +525,7 @@ START_TEST(six_is_dead)
 	UNTIL(opened == 1);
 	ck_assert_int_eq(connects, 2);
 	UNTIL(caller[0] != '\0');
-	ck_assert_int_eq(descriptors(), before + 2);
+	ck_assert_int_eq(unit_descriptors(), before + 2);
 	end();
 }
 END_TEST
@@ -558,7 +547,7 @@ START_TEST(attempts_are_bounded)
 	int before, i;
 
 	begin(&hooked_clock);
-	before = descriptors();
+	before = unit_descriptors();
 	four_is_deaf = true;
 	dial("many.test", "80", 20000);
 	for (i = 1; i <= 12; i++) {
@@ -567,11 +556,11 @@ START_TEST(attempts_are_bounded)
 	}
 	kit_settle();
 	ck_assert_int_eq(connects, 12);
-	ck_assert_int_le(descriptors(), before + RACE_MAX);
+	ck_assert_int_le(unit_descriptors(), before + RACE_MAX);
 	ck_assert_int_eq(kit_closed.n, 0);
 	kit_clock += 20000;
 	fails(ETIMEDOUT);
-	ck_assert_int_eq(descriptors(), before);
+	ck_assert_int_eq(unit_descriptors(), before);
 	end();
 }
 END_TEST
@@ -727,7 +716,7 @@ START_TEST(storm)
 	kquay_abort(c);
 	UNTIL((kquay_stats(q, &st), st.conns == 0));
 	opened = right = wrong = 0;
-	before = descriptors();
+	before = unit_descriptors();
 	for (i = 0; i < 1000; i++) {
 		c = kquay_dial(q, "late.test", i % 3 == 0 ? nobody : kit_port,
 		    i % 3 == 0 ? &refuses : &client, 0);
@@ -740,13 +729,13 @@ START_TEST(storm)
 	ck_assert_int_eq(kit_closed.n, 333);
 	ck_assert_uint_eq(dns_udp, 4);
 	UNTIL((kquay_stats(q, &st), st.accepted == 334));
-	ck_assert_int_eq(descriptors(), before + 2 * 333);
+	ck_assert_int_eq(unit_descriptors(), before + 2 * 333);
 	while ((c = kquay_next(q, NULL)) != NULL) {
 		kquay_abort(c);
 		kit_step();
 	}
 	kit_settle();
-	ck_assert_int_eq(descriptors(), before);
+	ck_assert_int_eq(unit_descriptors(), before);
 	end();
 }
 END_TEST

@@ -3,12 +3,11 @@
  * each allocation fails once.  Whatever fails, the others are served, every
  * connection is closed once, and nothing is lost or left.
  */
+#include "t_memory.h"
 #include "t_server_kit.h"
 #include "server.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -201,55 +200,6 @@ END_TEST
 
 /* -- memory that is not there ---------------------------------------------- */
 
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t size);
-
-static int countdown; /* the allocation that fails; 0 is none */
-
-static bool
-no_memory(void)
-{
-	if (countdown == 0 || --countdown > 0)
-		return false;
-	errno = ENOMEM;
-	return true;
-}
-
-void *
-__wrap_malloc(size_t size)
-{
-	return no_memory() ? NULL : __real_malloc(size);
-}
-
-void *
-__wrap_calloc(size_t n, size_t size)
-{
-	return no_memory() ? NULL : __real_calloc(n, size);
-}
-
-void *
-__wrap_realloc(void *p, size_t size)
-{
-	return no_memory() ? NULL : __real_realloc(p, size);
-}
-
-static int
-descriptors(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	int n = 0;
-
-	ck_assert_ptr_nonnull(d);
-	while (readdir(d) != NULL)
-		n++;
-	closedir(d);
-	return n;
-}
-
 static void
 ignore(struct kquay *loop, const struct kevent *ev, void *arg)
 {
@@ -285,8 +235,7 @@ setup_with_failure(int n)
 	bool counts = true;
 	struct kevent ev;
 
-	/* Check allocates too, so nothing is checked while one may fail. */
-	countdown = n;
+	memory_countdown = n;
 	q = kquay_new(&echoes, &all);
 	if (q != NULL) {
 		counts = q->traffic != NULL;
@@ -301,8 +250,8 @@ setup_with_failure(int n)
 		kquay_free(q);
 		q = NULL;
 	}
-	n = countdown;
-	countdown = 0;
+	n = memory_countdown;
+	memory_countdown = 0;
 	ck_assert(counts);
 	ck_assert(watched == 0 || err[0] == ENOMEM);
 	ck_assert(posted == 0 || err[1] == ENOMEM);
@@ -312,14 +261,14 @@ setup_with_failure(int n)
 
 START_TEST(each_allocation_of_the_setup_may_fail)
 {
-	int before = descriptors(), n;
+	int before = unit_descriptors(), n;
 
 	for (n = 1; setup_with_failure(n); n++) {
 		ck_assert_int_lt(n, 100);
-		ck_assert_int_eq(descriptors(), before);
+		ck_assert_int_eq(unit_descriptors(), before);
 	}
 	ck_assert_int_gt(n, 5);
-	ck_assert_int_eq(descriptors(), before);
+	ck_assert_int_eq(unit_descriptors(), before);
 }
 END_TEST
 
@@ -341,19 +290,19 @@ START_TEST(a_connection_without_memory_ends_alone)
 	a = kit_join();
 	/* To keep half a line. */
 	kit_send(a, "half a li");
-	countdown = 1;
+	memory_countdown = 1;
 	UNTIL(kit_closed.n == 1);
-	ck_assert_int_eq(countdown, 0);
+	ck_assert_int_eq(memory_countdown, 0);
 	ck_assert_int_eq(kit_closed.why, KQUAY_ERROR);
 	ck_assert_int_eq(kit_closed.err, ENOMEM);
 	/* To queue what the kernel does not take. */
 	b = kit_join();
 	c = kit_conn();
-	countdown = 1;
+	memory_countdown = 1;
 	while (kquay_write(c, flood, sizeof(flood)) == 0)
 		;
 	ck_assert_int_eq(errno, ENOMEM);
-	ck_assert_int_eq(countdown, 0);
+	ck_assert_int_eq(memory_countdown, 0);
 	UNTIL(kit_closed.n == 2);
 	ck_assert_int_eq(kit_closed.why, KQUAY_ERROR);
 	ck_assert_int_eq(kit_closed.err, ENOMEM);

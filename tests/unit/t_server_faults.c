@@ -5,10 +5,10 @@
  * every way; then each allocation.  Whatever fails, every byte is right or
  * the stream ends clean, each connection gets one close, and nothing is left.
  */
+#include "t_memory.h"
 #include "t_server_far.h"
 #include "t_server_tls_kit.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -308,8 +308,6 @@ begin(void)
 /* -- the caller ------------------------------------------------------------ */
 
 static struct far far;
-static bool stepping; /* in the loop; what fails then is the loop's */
-static int countdown; /* the allocation that fails; 0 is none */
 
 /* Nothing in here is checked: Check would allocate, too. */
 static bool
@@ -321,9 +319,9 @@ turn(int *quiet)
 	moved = far_send(&far, BYTES - far.sent);
 	if (far.sent == BYTES)
 		far_shut(&far);
-	stepping = true;
+	memory_counts = true;
 	n = kquay_step(q, 0);
-	stepping = false;
+	memory_counts = false;
 	err = errno;
 	moved += far_receive(&far, SIZE_MAX);
 	*quiet = moved == 0 && n <= 0 ? *quiet + 1 : 0;
@@ -345,26 +343,13 @@ run(void)
 			return false;
 	far_end(&far, false);
 	do {
-		stepping = true;
+		memory_counts = true;
 		if (kquay_step(q, 0) == 0)
 			kit_clock += 16;
-		stepping = false;
+		memory_counts = false;
 		kquay_stats(q, &st);
 	} while (st.conns != 0 && kit_ms() < deadline);
 	return st.conns == 0;
-}
-
-static int
-descriptors(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	int n = 0;
-
-	ck_assert_ptr_nonnull(d);
-	while (readdir(d) != NULL)
-		n++;
-	closedir(d);
-	return n;
 }
 
 static void
@@ -397,7 +382,7 @@ look(bool ran, bool whole, const char *what)
 static bool
 fault_at(enum call call, int err, int nth)
 {
-	int before = descriptors();
+	int before = unit_descriptors();
 	char what[64];
 	bool ran, hit;
 
@@ -412,7 +397,7 @@ fault_at(enum call call, int err, int nth)
 	fault.nth = 0;
 	look(ran, !hit || transient(row, call, err), what);
 	kit_stop();
-	ck_assert_int_eq(descriptors(), before);
+	ck_assert_int_eq(unit_descriptors(), before);
 	return hit;
 }
 
@@ -456,40 +441,6 @@ END_TEST
 
 /* -- memory that is not there ---------------------------------------------- */
 
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t size);
-
-static bool
-no_memory(void)
-{
-	if (!stepping || countdown == 0 || --countdown > 0)
-		return false;
-	errno = ENOMEM;
-	return true;
-}
-
-void *
-__wrap_malloc(size_t size)
-{
-	return no_memory() ? NULL : __real_malloc(size);
-}
-
-void *
-__wrap_calloc(size_t n, size_t size)
-{
-	return no_memory() ? NULL : __real_calloc(n, size);
-}
-
-void *
-__wrap_realloc(void *p, size_t size)
-{
-	return no_memory() ? NULL : __real_realloc(p, size);
-}
-
 /* The same for OpenSSL. */
 static void *
 ssl_malloc(size_t size, const char *file, int line)
@@ -513,19 +464,21 @@ ssl_free(void *p, const char *file, int line)
 static bool
 starve_at(int nth)
 {
-	int before = descriptors();
+	int before = unit_descriptors();
 	char what[64];
 	bool ran, hit;
 
 	snprintf(what, sizeof(what), "allocation %d", nth);
 	one_stream();
-	countdown = nth;
+	/* Only what is the loop's: run() says when. */
+	memory_counts = false;
+	memory_countdown = nth;
 	ran = run();
-	hit = countdown == 0;
-	countdown = 0;
+	hit = memory_countdown == 0;
+	memory_countdown = 0;
 	look(ran, !hit, what);
 	kit_stop();
-	ck_assert_int_eq(descriptors(), before);
+	ck_assert_int_eq(unit_descriptors(), before);
 	return hit;
 }
 

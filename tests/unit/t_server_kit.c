@@ -228,10 +228,8 @@ kit_path(const char *name)
 int
 kit_main(const char *name, const TTest **const tests[], int n)
 {
-	Suite *suite = suite_create(name);
-	TCase *tc = tcase_create(name);
-	SRunner *runner;
-	int i, failed;
+	TCase *tc = unit_begin(name);
+	int i;
 
 	tcase_set_timeout(tc, kit_limit);
 	/* TEST=name runs that test alone. */
@@ -239,10 +237,5 @@ kit_main(const char *name, const TTest **const tests[], int n)
 		if (getenv("TEST") == NULL ||
 		    strcmp(getenv("TEST"), (*tests[i])->name) == 0)
 			tcase_add_loop_test(tc, *tests[i], 0, kit_times);
-	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return unit_end();
 }

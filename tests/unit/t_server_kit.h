@@ -7,8 +7,9 @@
 
 #include <kquay.h>
 
-#include <check.h>
 #include <stdbool.h>
+
+#include "t_unit.h"
 
 /* The loop of the test; made by kit_start(), freed by kit_stop(). */
 extern struct kquay *q;

@@ -7,8 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -238,14 +236,4 @@ pair_begin_mode(const struct mode *m)
 	mode_most = m->most;
 	mode_reads = mode_writes = mode_fails = 0;
 	pair_begin(m->sys);
-}
-
-int
-pair_descriptors(void)
-{
-	int fd, n = 0;
-
-	for (fd = 0; fd < 4096; fd++)
-		n += fcntl(fd, F_GETFD) != -1;
-	return n;
 }

@@ -32,7 +32,6 @@ void	pair_begin(const struct kquay_sys *sys);
 /* Both have been closed once, at the latest now. */
 void	pair_end(void);
 void	pair_ends_with(enum kquay_why first, enum kquay_why second);
-int	pair_descriptors(void);
 
 /* Bytes that say where in their stream they are. */
 struct stream {

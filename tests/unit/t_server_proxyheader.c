@@ -3,10 +3,10 @@
  * is read again.
  */
 #include "proxy_header.h"
+#include "t_unit.h"
 
 #include <arpa/inet.h>
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -439,18 +439,10 @@ main(void)
 	static const TTest **const tests[] = { &lines_of_version_1,
 		&headers_of_version_2, &addresses_come_back, &fields_come_back,
 		&what_has_no_room_is_not_cut, &random_bytes_do_no_harm };
-	Suite *suite = suite_create("proxyheader");
-	TCase *tc = tcase_create("proxyheader");
-	SRunner *runner;
+	TCase *tc = unit_begin("proxyheader");
 	size_t i;
-	int failed;
 
 	for (i = 0; i < COUNT(tests); i++)
 		tcase_add_test(tc, *tests[i]);
-	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return unit_end();
 }

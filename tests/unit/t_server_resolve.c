@@ -11,9 +11,7 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const struct dns_name table[] = {
 	{ .name = "both.test",
@@ -376,16 +374,6 @@ START_TEST(bad_name_servers)
 }
 END_TEST
 
-static int
-descriptors(void)
-{
-	int fd, n = 0;
-
-	for (fd = 0; fd < 256; fd++)
-		n += fcntl(fd, F_GETFD) != -1;
-	return n;
-}
-
 /* c-ares closes its sockets when there is nothing to ask. */
 START_TEST(no_descriptor_stays)
 {
@@ -395,10 +383,10 @@ START_TEST(no_descriptor_stays)
 	EXPECT("both.test",
 	    "[2001:db8::1]:80 192.0.2.1:80 [2001:db8::2]:80 192.0.2.2:80 "
 	    "[2001:db8::3]:80");
-	before = descriptors();
+	before = unit_descriptors();
 	for (i = 0; i < 20; i++)
 		EXPECT("six.test", "[2001:db8::6]:80");
-	ck_assert_int_eq(descriptors(), before);
+	ck_assert_int_eq(unit_descriptors(), before);
 	end();
 }
 END_TEST

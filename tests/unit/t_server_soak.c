@@ -17,7 +17,6 @@
 
 #include <netinet/in.h>
 
-#include <dirent.h>
 #include <errno.h>
 #include <malloc.h>
 #include <signal.h>
@@ -340,19 +339,6 @@ soak(int64_t ms)
 	ck_assert_uint_eq(lost, 0);
 }
 
-static int
-descriptors(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	int n = 0;
-
-	ck_assert_ptr_nonnull(dir);
-	while (readdir(dir) != NULL)
-		n++;
-	closedir(dir);
-	return n;
-}
-
 /* Bytes that are allocated; 0 if a sanitizer has them. */
 static size_t
 memory(void)
@@ -404,7 +390,7 @@ START_TEST(nothing_is_lost_and_nothing_left)
 	ck_assert_ptr_nonnull(tls_dials);
 	tls_calls = tls_client_ctx(NULL);
 	SSL_CTX_set_session_cache_mode(tls_calls, SSL_SESS_CACHE_OFF);
-	before = descriptors();
+	before = unit_descriptors();
 	q = kquay_new(&service, &limits);
 	ck_assert_ptr_nonnull(q);
 	listen_everywhere(tls);
@@ -421,7 +407,7 @@ START_TEST(nothing_is_lost_and_nothing_left)
 	ck_assert_uint_gt(complete, (unsigned)ncallers / 4);
 	ck_assert_uint_le(memory(), used + 128 * 1024);
 	kit_stop();
-	ck_assert_int_eq(descriptors(), before);
+	ck_assert_int_eq(unit_descriptors(), before);
 	kquay_tls_free(tls);
 	kquay_tls_free(tls_dials);
 	SSL_CTX_free(tls_calls);

@@ -266,7 +266,7 @@ START_TEST(pipes_are_returned)
 	int a[PAIRS], b[PAIRS], before, i, left;
 
 	pair_start(&pair_service, NULL, &conf);
-	before = pair_descriptors();
+	before = unit_descriptors();
 	for (i = 0; i < PAIRS; i++) {
 		ends[0] = ends[1] = NULL;
 		a[i] = kit_join();
@@ -279,7 +279,7 @@ START_TEST(pipes_are_returned)
 	/* All are stuck with a pipe that is full. */
 	for (i = 0; i < PAIRS; i++)
 		stream_jam(&s[i]);
-	ck_assert_int_gt(pair_descriptors(), before + 4 * PAIRS);
+	ck_assert_int_gt(unit_descriptors(), before + 4 * PAIRS);
 	do
 		for (i = left = 0; i < PAIRS; i++) {
 			stream_in(&s[i]);
@@ -288,7 +288,7 @@ START_TEST(pipes_are_returned)
 			left += !s[i].ended;
 		}
 	while (left > 0);
-	ck_assert_int_le(pair_descriptors(), before + 4 * PAIRS + 2 * 16);
+	ck_assert_int_le(unit_descriptors(), before + 4 * PAIRS + 2 * 16);
 	ck_assert_uint_le(q->npipes, 16);
 	for (i = 0; i < PAIRS; i++) {
 		ck_assert_uint_eq(s[i].got, s[i].total);

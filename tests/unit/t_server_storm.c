@@ -13,7 +13,6 @@
 
 #include <sys/un.h>
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -434,19 +433,6 @@ talk(struct peer *p)
 	}
 }
 
-static int
-descriptors(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	int n = 0;
-
-	ck_assert_ptr_nonnull(dir);
-	while (readdir(dir) != NULL)
-		n++;
-	closedir(dir);
-	return n;
-}
-
 static void
 storm(int one_of, int flags)
 {
@@ -459,7 +445,7 @@ storm(int one_of, int flags)
 		.sys = &sys };
 	const char *ms = getenv("STORM_MS");
 	int64_t end = kit_ms() + (ms != NULL ? atoi(ms) : 1000);
-	int before = descriptors(), i, turns = 0;
+	int before = unit_descriptors(), i, turns = 0;
 	struct kquay_conn *c;
 	struct kquay_stat st;
 
@@ -495,7 +481,7 @@ storm(int one_of, int flags)
 	kit_stop();
 	ck_assert_uint_eq(opened, closed);
 	ck_assert_uint_eq(posted, called);
-	ck_assert_int_eq(descriptors(), before);
+	ck_assert_int_eq(unit_descriptors(), before);
 	printf("%d turns, %u connections\n", turns, opened);
 }
 

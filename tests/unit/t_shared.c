@@ -7,12 +7,12 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
-#include <check.h>
 #include <pthread.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "t_unit.h"
 
 #define DEADLINE_S 20
 
@@ -173,10 +173,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *suite = suite_create("shared");
-	TCase *tc = tcase_create("shared");
-	SRunner *runner;
-	int failed;
+	TCase *tc = unit_begin("shared");
 
 	tcase_add_checked_fixture(tc, setup, NULL);
 	tcase_set_timeout(tc, 60);
@@ -185,10 +182,5 @@ main(void)
 	tcase_add_loop_test(tc, a_threshold_is_reached, 0, 2);
 	tcase_add_test(tc, enabled_within_a_turn);
 	tcase_add_test(tc, nothing_left_to_read);
-	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return unit_end();
 }

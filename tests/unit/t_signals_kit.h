@@ -4,10 +4,11 @@
 #ifndef T_SIGNALS_KIT_H
 #define T_SIGNALS_KIT_H
 
-#include <check.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <time.h>
+
+#include "t_unit.h"
 
 #define DEADLINE_S	20
 

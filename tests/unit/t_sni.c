@@ -3,10 +3,10 @@
  * what is none.
  */
 #include "sni.h"
+#include "t_unit.h"
 
 #include <openssl/ssl.h>
 
-#include <check.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -441,20 +441,12 @@ main(void)
 	static const TTest **const tests[] = { &hellos_in_many_records,
 		&hellos_have_an_end, &parts_of_a_hello, &names_have_an_end,
 		&what_is_no_hello };
-	Suite *suite = suite_create("sni");
-	TCase *tc = tcase_create("sni");
-	SRunner *runner;
+	TCase *tc = unit_begin("sni");
 	size_t i;
-	int failed;
 
 	tcase_set_timeout(tc, 30);
 	tcase_add_loop_test(tc, hellos_of_a_client, 0, COUNT(clients));
 	for (i = 0; i < COUNT(tests); i++)
 		tcase_add_test(tc, *tests[i]);
-	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return unit_end();
 }

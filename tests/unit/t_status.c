@@ -7,8 +7,8 @@
 #include "json.h"
 #include "status.h"
 #include "table.h"
+#include "t_unit.h"
 
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -358,10 +358,7 @@ int
 main(void)
 {
 	static const int limits[] = { 1, 3, 64, 100, 999, 1000, 1001 };
-	Suite *s = suite_create("status");
-	TCase *t = tcase_create("all");
-	SRunner *r;
-	int failed;
+	TCase *t = unit_begin("status");
 	size_t i;
 
 	tcase_add_test(t, sizes_and_times);
@@ -375,10 +372,5 @@ main(void)
 		tcase_add_loop_test(t, pages_of_connections, limits[i],
 		    limits[i] + 1);
 	tcase_add_test(t, connections_in_both_forms);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return unit_end();
 }

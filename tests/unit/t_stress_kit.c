@@ -131,10 +131,7 @@ stress_run(const char *name, void (*add)(TCase *))
 {
 	const char *asked = getenv("KQ_STRESS_S");
 	const char *preload = getenv("LD_PRELOAD");
-	Suite *suite = suite_create(name);
-	TCase *tc = tcase_create(name);
-	SRunner *runner;
-	int failed;
+	TCase *tc = unit_begin(name);
 
 	if (preload != NULL && strstr(preload, "vgpreload") != NULL)
 		seconds = 3;
@@ -146,10 +143,5 @@ stress_run(const char *name, void (*add)(TCase *))
 	    (4 * seconds + 2 * DEADLINE_S) *
 		(getenv("KQUAY_SANITIZE") != NULL ? 4 : 1));
 	add(tc);
-	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return unit_end();
 }

@@ -10,10 +10,11 @@
 
 #include <sys/event.h>
 
-#include <check.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "t_unit.h"
 
 #define THREADS 8
 #define QUEUES 3

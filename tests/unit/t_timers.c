@@ -2,12 +2,12 @@
  * The heap of timers against a model: an array of the deadlines by index, in
  * which the earliest is found by looking at all of them.
  */
-#include <check.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "t_unit.h"
 #include "timers.h"
 
 #define OWNERS 300
@@ -326,10 +326,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *suite = suite_create("timers");
-	TCase *tc = tcase_create("heap");
-	SRunner *runner;
-	int failed;
+	TCase *tc = unit_begin("timers");
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, empty_heap_has_no_deadline);
@@ -343,10 +340,5 @@ main(void)
 	tcase_add_test(tc, indexes_need_not_be_dense);
 	tcase_add_test(tc, siblings_share_a_cache_line);
 	tcase_add_test(tc, a_failed_allocation_changes_nothing);
-	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return unit_end();
 }

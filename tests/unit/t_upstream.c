@@ -4,7 +4,6 @@
  */
 #include "upstream.h"
 
-#include <check.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -12,6 +11,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "t_unit.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -452,25 +452,15 @@ END_TEST
 int
 main(void)
 {
-	Suite *suite = suite_create("upstream");
-	TCase *one = tcase_create("one"), *many = tcase_create("many");
-	SRunner *runner;
-	int failed;
+	TCase *tc = unit_begin("upstream");
 
-	tcase_add_checked_fixture(one, NULL, teardown);
-	tcase_add_test(one, each_once);
-	tcase_add_test(one, queue);
-	tcase_add_test(one, health);
-	tcase_add_test(one, failures);
-	tcase_add_test(one, names);
-	suite_add_tcase(suite, one);
-	tcase_add_checked_fixture(many, NULL, teardown);
-	tcase_set_timeout(many, 60);
-	tcase_add_test(many, threads);
-	suite_add_tcase(suite, many);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	tcase_add_checked_fixture(tc, NULL, teardown);
+	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, each_once);
+	tcase_add_test(tc, queue);
+	tcase_add_test(tc, health);
+	tcase_add_test(tc, failures);
+	tcase_add_test(tc, names);
+	tcase_add_test(tc, threads);
+	return unit_end();
 }
