@@ -26,15 +26,13 @@ START_TEST(read_threshold)
 	t_put(s[1], 9);
 	t_quiet();
 	t_put(s[1], 1);
-	t_expect(&ev, s[0], EVFILT_READ);
-	ck_assert_int_eq(ev.data, 10);
+	t_expect_data(s[0], EVFILT_READ, 10);
 	t_put(s[1], 5);
 	t_expect_until(&ev, s[0], EVFILT_READ, ev.data == 15);
 	t_take(s[0], 9);
 	t_none();
 	t_put(s[1], 4);
-	t_expect(&ev, s[0], EVFILT_READ);
-	ck_assert_int_eq(ev.data, 10);
+	t_expect_data(s[0], EVFILT_READ, 10);
 }
 END_TEST
 
@@ -74,8 +72,7 @@ START_TEST(read_threshold_changed)
 	t_change(s[0], EVFILT_READ, EV_ADD, NOTE_LOWAT, 6, NULL);
 	t_none();
 	t_change(s[0], EVFILT_READ, EV_ENABLE, 0, 0, NULL);
-	t_expect(&ev, s[0], EVFILT_READ);
-	ck_assert_int_eq(ev.data, 5);
+	t_expect_data(s[0], EVFILT_READ, 5);
 }
 END_TEST
 
@@ -107,8 +104,7 @@ START_TEST(read_threshold_with_modes)
 	t_put(s[1], 9);
 	t_quiet();
 	t_put(s[1], 1);
-	t_expect(&ev, s[0], EVFILT_READ);
-	ck_assert_int_eq(ev.data, 10);
+	t_expect_data(s[0], EVFILT_READ, 10);
 	t_quiet();
 	t_put(s[1], 1);
 	ck_assert_int_eq(t_poll(&ev), modes[_i] == EV_CLEAR);
@@ -153,15 +149,13 @@ put_ten(void *arg)
 START_TEST(read_threshold_in_a_wait)
 {
 	pthread_t thread;
-	struct kevent ev;
 	int s[2];
 
 	need(_i);
 	stream_open(_i, s);
 	t_change(s[0], EVFILT_READ, EV_ADD, NOTE_LOWAT, 10, NULL);
 	thread = t_thread(put_ten, &s[1]);
-	t_expect(&ev, s[0], EVFILT_READ);
-	ck_assert_int_eq(ev.data, 10);
+	t_expect_data(s[0], EVFILT_READ, 10);
 	t_join(thread);
 }
 END_TEST
@@ -230,7 +224,6 @@ END_TEST
 /* R-READ-02, R-READ-14: a datagram below the threshold waits as well. */
 START_TEST(datagram_threshold)
 {
-	struct kevent ev;
 	int s[2];
 
 	t_udp(s);
@@ -239,8 +232,7 @@ START_TEST(datagram_threshold)
 	t_quiet();
 	t_take(s[0], 9);
 	t_put(s[1], 10);
-	t_expect(&ev, s[0], EVFILT_READ);
-	ck_assert_int_eq(ev.data, 10);
+	t_expect_data(s[0], EVFILT_READ, 10);
 }
 END_TEST
 

@@ -112,7 +112,6 @@ END_TEST
 START_TEST(close_with_a_duplicate)
 {
 	int s[2], t[2], copy;
-	struct kevent ev;
 
 	t_unix(SOCK_STREAM, s);
 	t_add(s[0], EVFILT_READ, 0);
@@ -126,8 +125,7 @@ START_TEST(close_with_a_duplicate)
 	t_add(t[0], EVFILT_READ, 0);
 	t_none();
 	t_put(t[1], 4);
-	t_expect(&ev, t[0], EVFILT_READ);
-	ck_assert_int_eq(ev.data, 4);
+	t_expect_data(t[0], EVFILT_READ, 4);
 	t_take(copy, 3);
 }
 END_TEST
@@ -339,8 +337,7 @@ START_TEST(signals_stay_the_programs)
 	for (i = 1; i <= 20; i++) {
 		ck_assert_int_eq(kill(getpid(), SIGHUP), 0);
 		t_until(handled == i);
-		t_expect(&ev, SIGHUP, EVFILT_SIGNAL);
-		ck_assert_int_eq(ev.data, 1);
+		t_expect_data(SIGHUP, EVFILT_SIGNAL, 1);
 	}
 	ck_assert_int_eq(write(until_fed[1], "x", 1), 1);
 	t_join(thread);

@@ -35,8 +35,7 @@ START_TEST(data_is_the_bytes_that_can_be_read)
 	t_put(s[1], 3);
 	t_expect_until(&ev, s[0], EVFILT_READ, ev.data == 8);
 	t_take(s[0], 5);
-	t_expect(&ev, s[0], EVFILT_READ);
-	ck_assert_int_eq(ev.data, 3);
+	t_expect_data(s[0], EVFILT_READ, 3);
 	t_take(s[0], 3);
 	t_none();
 }
@@ -78,7 +77,6 @@ END_TEST
 START_TEST(so_rcvlowat_is_the_threshold)
 {
 	int s[2], four = 4;
-	struct kevent ev;
 
 	need(_i);
 	stream_open(_i, s);
@@ -89,8 +87,7 @@ START_TEST(so_rcvlowat_is_the_threshold)
 	t_put(s[1], 3);
 	t_quiet();
 	t_put(s[1], 1);
-	t_expect(&ev, s[0], EVFILT_READ);
-	ck_assert_int_eq(ev.data, 4);
+	t_expect_data(s[0], EVFILT_READ, 4);
 }
 END_TEST
 
@@ -104,7 +101,6 @@ START_TEST(control_data_is_not_counted)
 	struct iovec iov = { (char[]){ 'x' }, 1 };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 	struct cmsghdr *cm;
-	struct kevent ev;
 	int s[2];
 
 	t_unix(SOCK_STREAM, s);
@@ -118,8 +114,7 @@ START_TEST(control_data_is_not_counted)
 	ck_assert_int_eq(sendmsg(s[1], &msg, 0), 1);
 
 	t_add(s[0], EVFILT_READ, 0);
-	t_expect(&ev, s[0], EVFILT_READ);
-	ck_assert_int_eq(ev.data, 1);
+	t_expect_data(s[0], EVFILT_READ, 1);
 }
 END_TEST
 
@@ -342,8 +337,7 @@ START_TEST(nodata_reports_one)
 
 	/* A change without the note asks for the count again. */
 	t_change(s[0], EVFILT_READ, EV_ADD, 0, 0, NULL);
-	t_expect(&ev, s[0], EVFILT_READ);
-	ck_assert_int_eq(ev.data, 0);
+	t_expect_data(s[0], EVFILT_READ, 0);
 }
 END_TEST
 

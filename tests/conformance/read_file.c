@@ -27,11 +27,9 @@ START_TEST(pipe_data)
 	ck_assert_int_eq(ev.data, 5);
 	ck_assert_int_eq(ev.flags & EV_EOF, 0);
 	t_put(p[1], 3000);
-	t_expect(&ev, p[0], EVFILT_READ);
-	ck_assert_int_eq(ev.data, 3005);
+	t_expect_data(p[0], EVFILT_READ, 3005);
 	t_take(p[0], 3004);
-	t_expect(&ev, p[0], EVFILT_READ);
-	ck_assert_int_eq(ev.data, 1);
+	t_expect_data(p[0], EVFILT_READ, 1);
 	t_take(p[0], 1);
 	t_none();
 }
@@ -98,15 +96,13 @@ END_TEST
 /* R-READ-33: NOTE_LOWAT is ignored. */
 START_TEST(pipe_ignores_lowat)
 {
-	struct kevent ev;
 	int p[2];
 
 	t_pipe(p);
 	t_change(p[0], EVFILT_READ, EV_ADD, NOTE_LOWAT, 100, NULL);
 	t_none();
 	t_put(p[1], 1);
-	t_expect(&ev, p[0], EVFILT_READ);
-	ck_assert_int_eq(ev.data, 1);
+	t_expect_data(p[0], EVFILT_READ, 1);
 }
 END_TEST
 
@@ -121,8 +117,7 @@ START_TEST(pipe_nodata)
 	t_change(p[0], EVFILT_READ, EV_ADD, NOTE_NODATA, 0, NULL);
 	t_none();
 	t_put(p[1], 5);
-	t_expect(&ev, p[0], EVFILT_READ);
-	ck_assert_int_eq(ev.data, 1);
+	t_expect_data(p[0], EVFILT_READ, 1);
 	t_take(p[0], 5);
 	t_none();
 	ck_assert_int_eq(close(p[1]), 0);
@@ -342,8 +337,7 @@ START_TEST(file_data_is_the_rest)
 	ck_assert_int_eq(ev.data, 10);
 	ck_assert_int_eq(ev.flags & EV_EOF, 0);
 	t_take(fd, 4);
-	t_expect(&ev, fd, EVFILT_READ);
-	ck_assert_int_eq(ev.data, 6);
+	t_expect_data(fd, EVFILT_READ, 6);
 	t_take(fd, 6);
 	t_none();
 }
@@ -352,14 +346,12 @@ END_TEST
 /* R-READ-43: past the end data is negative. */
 START_TEST(file_offset_past_the_end)
 {
-	struct kevent ev;
 	int fd;
 
 	fd = t_file("0123456789");
 	ck_assert_int_eq(lseek(fd, 13, SEEK_SET), 13);
 	t_add(fd, EVFILT_READ, 0);
-	t_expect(&ev, fd, EVFILT_READ);
-	ck_assert_int_eq(ev.data, -3);
+	t_expect_data(fd, EVFILT_READ, -3);
 }
 END_TEST
 
@@ -378,7 +370,6 @@ END_TEST
 /* R-READ-44: then it grows, is cut, or its offset moves. */
 START_TEST(file_that_changes)
 {
-	struct kevent ev;
 	int fd;
 
 	fd = t_file("0123456789");
@@ -387,39 +378,33 @@ START_TEST(file_that_changes)
 	t_none();
 
 	ck_assert_int_eq(pwrite(fd, "abc", 3, 10), 3);
-	t_expect(&ev, fd, EVFILT_READ);
-	ck_assert_int_eq(ev.data, 3);
+	t_expect_data(fd, EVFILT_READ, 3);
 	t_take(fd, 3);
 	t_none();
 
 	ck_assert_int_eq(ftruncate(fd, 5), 0);
-	t_expect(&ev, fd, EVFILT_READ);
-	ck_assert_int_eq(ev.data, -8);
+	t_expect_data(fd, EVFILT_READ, -8);
 	ck_assert_int_eq(lseek(fd, 0, SEEK_END), 5);
 	t_none();
 
 	ck_assert_int_eq(lseek(fd, 1, SEEK_SET), 1);
-	t_expect(&ev, fd, EVFILT_READ);
-	ck_assert_int_eq(ev.data, 4);
+	t_expect_data(fd, EVFILT_READ, 4);
 }
 END_TEST
 
 /* R-READ-44: with EV_CLEAR each growth is reported, and only that. */
 START_TEST(file_growth_with_clear)
 {
-	struct kevent ev;
 	int fd;
 
 	fd = t_file("");
 	t_add(fd, EVFILT_READ, EV_CLEAR);
 	t_none();
 	ck_assert_int_eq(pwrite(fd, "abc", 3, 0), 3);
-	t_expect(&ev, fd, EVFILT_READ);
-	ck_assert_int_eq(ev.data, 3);
+	t_expect_data(fd, EVFILT_READ, 3);
 	t_quiet();
 	ck_assert_int_eq(pwrite(fd, "de", 2, 3), 2);
-	t_expect(&ev, fd, EVFILT_READ);
-	ck_assert_int_eq(ev.data, 5);
+	t_expect_data(fd, EVFILT_READ, 5);
 	t_quiet();
 }
 END_TEST
@@ -443,7 +428,6 @@ seek_file(void *arg)
 /* R-READ-44: growth wakes a kevent() that waits already, ... */
 START_TEST(file_growth_ends_a_wait)
 {
-	struct kevent ev;
 	pthread_t thread;
 	int fd;
 
@@ -451,8 +435,7 @@ START_TEST(file_growth_ends_a_wait)
 	ck_assert_int_eq(lseek(fd, 0, SEEK_END), 10);
 	t_add(fd, EVFILT_READ, 0);
 	thread = t_thread(grow_file, &fd);
-	t_expect(&ev, fd, EVFILT_READ);
-	ck_assert_int_eq(ev.data, 3);
+	t_expect_data(fd, EVFILT_READ, 3);
 	t_join(thread);
 }
 END_TEST
@@ -460,7 +443,6 @@ END_TEST
 /* R-READ-44: ... and so does lseek(). */
 START_TEST(file_seek_ends_a_wait)
 {
-	struct kevent ev;
 	pthread_t thread;
 	int fd;
 
@@ -468,8 +450,7 @@ START_TEST(file_seek_ends_a_wait)
 	ck_assert_int_eq(lseek(fd, 0, SEEK_END), 10);
 	t_add(fd, EVFILT_READ, 0);
 	thread = t_thread(seek_file, &fd);
-	t_expect(&ev, fd, EVFILT_READ);
-	ck_assert_int_eq(ev.data, 8);
+	t_expect_data(fd, EVFILT_READ, 8);
 	t_join(thread);
 }
 END_TEST
@@ -477,7 +458,6 @@ END_TEST
 /* R-READ-44: growth by another process counts, too. */
 START_TEST(file_growth_by_another_process)
 {
-	struct kevent ev;
 	pid_t pid;
 	int fd;
 
@@ -489,8 +469,7 @@ START_TEST(file_growth_by_another_process)
 		t_pause(10);
 		_exit(pwrite(fd, "abc", 3, 0) == 3 ? 0 : 1);
 	}
-	t_expect(&ev, fd, EVFILT_READ);
-	ck_assert_int_eq(ev.data, 3);
+	t_expect_data(fd, EVFILT_READ, 3);
 	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
 }
 END_TEST
@@ -498,15 +477,13 @@ END_TEST
 /* R-READ-45: the offset is the open file's, which dup() shares. */
 START_TEST(file_offset_is_shared_by_dup)
 {
-	struct kevent ev;
 	int fd, copy;
 
 	fd = t_file("0123456789");
 	copy = dup(fd);
 	t_add(fd, EVFILT_READ, 0);
 	t_take(copy, 7);
-	t_expect(&ev, fd, EVFILT_READ);
-	ck_assert_int_eq(ev.data, 3);
+	t_expect_data(fd, EVFILT_READ, 3);
 	t_take(copy, 3);
 	t_none();
 }
@@ -515,7 +492,6 @@ END_TEST
 /* R-READ-45, R-READ-44: lseek() through the copy moves it, too. */
 START_TEST(file_seek_through_a_duplicate)
 {
-	struct kevent ev;
 	int fd, copy;
 
 	fd = t_file("0123456789");
@@ -524,8 +500,7 @@ START_TEST(file_seek_through_a_duplicate)
 	t_add(fd, EVFILT_READ, 0);
 	t_none();
 	ck_assert_int_eq(lseek(copy, 4, SEEK_SET), 4);
-	t_expect(&ev, fd, EVFILT_READ);
-	ck_assert_int_eq(ev.data, 6);
+	t_expect_data(fd, EVFILT_READ, 6);
 }
 END_TEST
 
@@ -538,8 +513,7 @@ START_TEST(file_poll_is_always_active)
 
 	fd = t_file("");
 	t_change(fd, EVFILT_READ, EV_ADD, NOTE_FILE_POLL, 0, NULL);
-	t_expect(&ev, fd, EVFILT_READ);
-	ck_assert_int_eq(ev.data, 0);
+	t_expect_data(fd, EVFILT_READ, 0);
 	t_expect(&ev, fd, EVFILT_READ);
 }
 END_TEST
@@ -568,7 +542,6 @@ END_TEST
 /* R-READ-47: a folder is as a file, or refused with EINVAL. */
 START_TEST(folder)
 {
-	struct kevent ev;
 	struct stat st;
 	int fd, error;
 
@@ -582,8 +555,7 @@ START_TEST(folder)
 	ck_assert_int_eq(fstat(fd, &st), 0);
 	if (st.st_size == 0)
 		return;
-	t_expect(&ev, fd, EVFILT_READ);
-	ck_assert_int_eq(ev.data, st.st_size);
+	t_expect_data(fd, EVFILT_READ, st.st_size);
 }
 END_TEST
 

@@ -17,7 +17,6 @@
 /* R-READ-50: eventfd: data is the counter. */
 START_TEST(eventfd_counter)
 {
-	struct kevent ev;
 	uint64_t n;
 	int fd;
 
@@ -25,17 +24,14 @@ START_TEST(eventfd_counter)
 	t_add(fd, EVFILT_READ, 0);
 	t_none();
 	ck_assert_int_eq(eventfd_write(fd, 5), 0);
-	t_expect(&ev, fd, EVFILT_READ);
-	ck_assert_int_eq(ev.data, 5);
-	t_expect(&ev, fd, EVFILT_READ);
-	ck_assert_int_eq(ev.data, 5);
+	t_expect_data(fd, EVFILT_READ, 5);
+	t_expect_data(fd, EVFILT_READ, 5);
 	ck_assert_int_eq(eventfd_read(fd, &n), 0);
 	if (_i == 0) {
 		ck_assert_uint_eq(n, 5);
 		t_none();
 	} else {
-		t_expect(&ev, fd, EVFILT_READ);
-		ck_assert_int_eq(ev.data, 4);
+		t_expect_data(fd, EVFILT_READ, 4);
 	}
 }
 END_TEST
@@ -86,7 +82,6 @@ END_TEST
 /* R-READ-50: inotify: data is the bytes that read() would return. */
 START_TEST(inotify_events)
 {
-	struct kevent ev;
 	char buf[4096];
 	int fd;
 
@@ -95,15 +90,13 @@ START_TEST(inotify_events)
 	t_add(fd, EVFILT_READ, 0);
 	t_none();
 	ck_assert_int_ge(open("/dev/null", O_RDONLY), 0);
-	t_expect(&ev, fd, EVFILT_READ);
-	ck_assert_int_eq(ev.data, read(fd, buf, sizeof(buf)));
+	t_expect_data(fd, EVFILT_READ, read(fd, buf, sizeof(buf)));
 }
 END_TEST
 
 /* R-READ-50: pidfd: active when the process has ended; it is not reaped. */
 START_TEST(pidfd_exit)
 {
-	struct kevent ev;
 	int fd, go[2], status;
 	pid_t pid;
 	char c;
@@ -123,8 +116,7 @@ START_TEST(pidfd_exit)
 	t_add(fd, EVFILT_READ, 0);
 	t_none();
 	ck_assert_int_eq(close(go[1]), 0);
-	t_expect(&ev, fd, EVFILT_READ);
-	ck_assert_int_eq(ev.data, 1);
+	t_expect_data(fd, EVFILT_READ, 1);
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 	ck_assert_int_eq(WEXITSTATUS(status), 7);
 }
@@ -134,7 +126,6 @@ END_TEST
 START_TEST(epoll_ready)
 {
 	struct epoll_event want = { .events = EPOLLIN };
-	struct kevent ev;
 	int fd, p[2];
 
 	t_pipe(p);
@@ -143,8 +134,7 @@ START_TEST(epoll_ready)
 	t_add(fd, EVFILT_READ, 0);
 	t_none();
 	t_put(p[1], 1);
-	t_expect(&ev, fd, EVFILT_READ);
-	ck_assert_int_eq(ev.data, 1);
+	t_expect_data(fd, EVFILT_READ, 1);
 	t_take(p[0], 1);
 	t_none();
 }

@@ -58,7 +58,6 @@ START_TEST(edge_registered_before_connect)
 {
 	struct family_addr addr;
 	int listener, fd, peer;
-	struct kevent ev;
 
 	need(_i);
 	listener = family_listen(_i, &addr, 4);
@@ -70,8 +69,7 @@ START_TEST(edge_registered_before_connect)
 	t_until((peer = accept(listener, NULL, NULL)) != -1);
 	t_quiet();
 	t_put(peer, 6);
-	t_expect(&ev, fd, EVFILT_READ);
-	ck_assert_int_eq(ev.data, 6);
+	t_expect_data(fd, EVFILT_READ, 6);
 	t_none();
 }
 END_TEST
@@ -152,8 +150,7 @@ START_TEST(backlog_is_counted)
 		ck_assert_int_ne(accept(listener, NULL, NULL), -1);
 		if (i == 0)
 			break;
-		t_expect(&ev, listener, EVFILT_READ);
-		ck_assert_int_eq(ev.data, i);
+		t_expect_data(listener, EVFILT_READ, i);
 	}
 	t_none();
 }
@@ -163,19 +160,16 @@ END_TEST
 START_TEST(backlog_with_clear)
 {
 	struct family_addr addr;
-	struct kevent ev;
 	int listener;
 
 	need(_i);
 	listener = family_listen(_i, &addr, 8);
 	t_add(listener, EVFILT_READ, EV_CLEAR);
 	family_connect(_i, &addr);
-	t_expect(&ev, listener, EVFILT_READ);
-	ck_assert_int_eq(ev.data, 1);
+	t_expect_data(listener, EVFILT_READ, 1);
 	t_quiet();
 	family_connect(_i, &addr);
-	t_expect(&ev, listener, EVFILT_READ);
-	ck_assert_int_eq(ev.data, 2);
+	t_expect_data(listener, EVFILT_READ, 2);
 }
 END_TEST
 
@@ -183,7 +177,6 @@ END_TEST
 START_TEST(lowat_is_nothing_to_a_listener)
 {
 	struct family_addr addr;
-	struct kevent ev;
 	int listener;
 
 	need(_i);
@@ -191,8 +184,7 @@ START_TEST(lowat_is_nothing_to_a_listener)
 	t_change(listener, EVFILT_READ, EV_ADD, NOTE_LOWAT, 3, NULL);
 	t_none();
 	family_connect(_i, &addr);
-	t_expect(&ev, listener, EVFILT_READ);
-	ck_assert_int_eq(ev.data, 1);
+	t_expect_data(listener, EVFILT_READ, 1);
 }
 END_TEST
 

@@ -111,6 +111,14 @@ int t_get(int kq, struct kevent *ev, int n, int ms);
 	} while (0)
 #define t_expect(ev, ident, filter) t_expect_on(t_kq, ev, ident, filter)
 
+/* The same, with that as its data, and no more of it is looked at. */
+#define t_expect_data(ident, filter, number)                                   \
+	do {                                                                   \
+		struct kevent event_;                                          \
+		t_expect(&event_, ident, filter);                              \
+		ck_assert_int_eq(event_.data, number);                         \
+	} while (0)
+
 /* Nothing is pending now / nothing comes while we look. */
 #define t_none()                                                               \
 	do {                                                                   \

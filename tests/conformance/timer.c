@@ -347,12 +347,9 @@ END_TEST
 /* R-TIMER-11, R-TIMER-10: with EV_CLEAR it comes once, and stays known. */
 START_TEST(absolute_with_clear)
 {
-	struct kevent ev;
-
 	set_timer(1, EV_CLEAR, NOTE_ABSTIME | NOTE_NSECONDS,
 	    wall_now() + 5 * MS);
-	t_expect(&ev, 1, EVFILT_TIMER);
-	ck_assert_int_eq(ev.data, 1);
+	t_expect_data(1, EVFILT_TIMER, 1);
 	t_quiet();
 	t_delete(1, EVFILT_TIMER);
 }
@@ -418,8 +415,7 @@ START_TEST(readd_keeps_the_mode)
 
 	set_timer(1, EV_ONESHOT, 0, LONG_AWAY);
 	set_timer(1, 0, 0, 1);
-	t_expect(&ev, 1, EVFILT_TIMER);
-	ck_assert_int_eq(ev.data, 1);
+	t_expect_data(1, EVFILT_TIMER, 1);
 	t_fails(ENOENT, 1, EVFILT_TIMER, EV_DELETE, 0, 0, NULL);
 
 	set_timer(2, 0, 0, LONG_AWAY);
