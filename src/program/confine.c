@@ -19,6 +19,7 @@ static int check_service(const struct program_conf *, const struct account *,
 static int collect(struct sandbox *, const struct program_conf *);
 static int note_sockets(const struct program_conf *);
 static int give_sockets(void);
+static int add_left(struct sandbox *);
 
 /* From confine_prepare() to confine(). */
 static struct {
@@ -130,6 +131,8 @@ confine(char *why, size_t whysz)
 	else if (plan.account.ngroups > 0 &&
 	    log_give(plan.account.uid, plan.account.gid) == -1)
 		snprintf(why, whysz, "user: log: %s", strerror(errno));
+	else if (add_left(&plan.sandbox) == -1)
+		snprintf(why, whysz, "sandbox: %s", strerror(errno));
 	else if (account_become(&plan.account, why, whysz) == 0) {
 		/* Who became another may be looked into again. */
 		if (plan.sandbox.secrets)
@@ -148,6 +151,19 @@ give_sockets(void)
 
 	for (i = 0; i < plan.sockets.count; i++)
 		if (account_give(&plan.account, plan.sockets.word[i]) == -1)
+			return -1;
+	return 0;
+}
+
+/* Those that an earlier program had and we do not: their files are to go. */
+static int
+add_left(struct sandbox *s)
+{
+	const char *path;
+	size_t i;
+
+	for (i = 0; (path = upgrade_left(i)) != NULL; i++)
+		if (sandbox_socket(s, path) == -1)
 			return -1;
 	return 0;
 }

@@ -75,6 +75,8 @@ static void succeed(void);
 static void hang_up(void);
 static void tell(int, const char *);
 static int add_legacy(char *);
+static const char *path_of(const struct legacy *);
+static void close_left(const struct legacy *);
 
 void
 upgrade_remember(int argc, char **argv)
@@ -406,6 +408,53 @@ upgrade_inherit(const char *address, unsigned *worker)
 	return -1;
 }
 
+const char *
+upgrade_left(size_t i)
+{
+	const struct legacy *l;
+	const char *path;
+
+	for (l = legacies; l < legacies + nlegacies; l++) {
+		path = path_of(l);
+		if (l->fd != -1 && path != NULL && i-- == 0)
+			return path;
+	}
+	return NULL;
+}
+
+/* Of a socket that kquay has made; NULL: it is none, or of TCP. */
+static const char *
+path_of(const struct legacy *l)
+{
+	static const char *const names[] = { "unix:", "control ",
+		"status unix:" };
+	size_t i, len;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		len = strlen(names[i]);
+		if (strncmp(l->address, names[i], len) == 0)
+			return l->address + len;
+	}
+	return NULL;
+}
+
+/* A loop that ends knows which file is the socket's, and removes it. */
+static void
+close_left(const struct legacy *l)
+{
+	static const struct kquay_ops none;
+	const struct kquay_conf conf = { .maxconn = 1,
+		.flags = KQUAY_NOSIGNAL };
+	struct kquay *q;
+
+	q = path_of(l) != NULL ? kquay_new(&none, &conf) : NULL;
+	if (q != NULL && kquay_listen_fd(q, l->fd) != -1)
+		(void)kquay_claim(q, 0);
+	else
+		close(l->fd);
+	kquay_free(q);
+}
+
 void
 upgrade_ready(void)
 {
@@ -413,7 +462,7 @@ upgrade_ready(void)
 
 	for (i = 0; i < nlegacies; i++) {
 		if (legacies[i].fd != -1)
-			close(legacies[i].fd);
+			close_left(&legacies[i]);
 		free(legacies[i].address);
 	}
 	free(legacies);

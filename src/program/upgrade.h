@@ -9,6 +9,8 @@
 #ifndef KQUAY_UPGRADE_H
 #define KQUAY_UPGRADE_H
 
+#include <stddef.h>
+
 #include "reload.h"
 
 /* Which program we are, and how it was called; at the very start. */
@@ -37,7 +39,16 @@ int upgrade_begin(void);
  */
 int upgrade_inherit(const char *address, unsigned *worker);
 
-/* All that we inherit is taken: the rest is closed, and the earlier told. */
+/*
+ * The path of the i-th UNIX socket that nobody has taken, counted from 0; NULL:
+ * there are no more.
+ */
+const char *upgrade_left(size_t i);
+
+/*
+ * All that we inherit is taken: the rest is closed, files are removed with it,
+ * and the earlier one told.
+ */
 void upgrade_ready(void);
 
 #endif

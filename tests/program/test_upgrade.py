@@ -134,6 +134,54 @@ def test_another_mode(tmp_path):
     assert not (tmp_path / "control.s").exists()
 
 
+@pytest.mark.parametrize("sandbox", ["on", "off"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_addresses_that_are_no_more(tmp_path, workers, sandbox):
+    """The files of UNIX sockets go with them, the control socket's, too."""
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    text = '''
+        workers = {}
+        sandbox = {}
+        control = "{}/control.s"
+        status = "{}:{}/c/status.s"
+        service a {{ handler = echo
+            listen = {{"127.0.0.1:0", "unix:{}/one.s", "unix:{}/b/two.s"}} }}
+        '''
+    path = tmp_path / "kquay.conf"
+    path.write_text(text.format(workers, sandbox, tmp_path, "unix", tmp_path,
+                                tmp_path, tmp_path))
+    k = Kquay("run", "-c", path)
+    pid = k.p.pid
+    try:
+        # Somebody has put a file of their own there: that stays.
+        (tmp_path / "c" / "status.s").unlink()
+        (tmp_path / "c" / "status.s").write_text("mine")
+        path.write_text(f'''
+            workers = {workers}
+            sandbox = {sandbox}
+            control = "{tmp_path}/a/control.s"
+            service a {{ handler = echo listen = {{"unix:{tmp_path}/one.s"}} }}
+            ''')
+        p = ask(tmp_path, "upgrade")
+        assert p.returncode == 0, p
+        pid = int(re.search(r"process (\d+)", p.stdout)[1])
+        assert k.p.wait(DEADLINE) == 0
+        left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")}
+        assert left == {"kquay.conf", "one.s", "a", "a/control.s", "b", "c",
+                        "c/status.s"}
+        assert (tmp_path / "c" / "status.s").read_text() == "mine"
+        assert echoes(f"unix:{tmp_path}/one.s")
+        with pytest.raises(ConnectionRefusedError):
+            connect(k.listening[0])
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: not (tmp_path / "one.s").exists(), "its end")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        k.kill()
+
+
 def test_many(tmp_path):
     """Each is confined as the one before, however many there were."""
     services = f'service a {{ handler = echo listen = "unix:{tmp_path}/a.s" }}'
