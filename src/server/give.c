@@ -62,7 +62,7 @@ move(struct listener *l, struct kquay *from, struct kquay *to)
 	if (to->team != NULL)
 		kquay_team_got(to, l);
 	else
-		l->deals = 0;
+		l->deals = l->spread = 0;
 	return 0;
 }
 

@@ -15,6 +15,8 @@ import time
 import pytest
 
 from kquay import DEADLINE, Kquay, connect, once, outspoken, until
+from workers import all_serve
+from process import alive, descriptors
 
 SANITIZED = "KQUAY_SANITIZE" in os.environ
 ANSWERS = 2 if SANITIZED else 1
@@ -90,10 +92,6 @@ class Talkers:
             t.join(DEADLINE)
             assert not t.is_alive()
         assert self.errors == []
-
-
-def descriptors(pid):
-    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def conf(tmp_path, workers, n, backend):
@@ -225,15 +223,6 @@ def test_upgrade_under_load(tmp_path, workers):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             k.kill()
-
-
-def alive(pid):
-    """Not gone, and not a zombie, which whoever inherits it may not reap."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as f:
-            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
 
 
 def test_an_upgrade_that_fails(tmp_path):
@@ -424,3 +413,25 @@ def test_another_mode(tmp_path):
     finally:
         if k is not None:
             k.kill()
+
+
+def test_all_workers_serve(tmp_path):
+    """One that runs in a single worker has lent it the addresses."""
+    path, control = tmp_path / "kquay.conf", tmp_path / "control.s"
+
+    def text(handler):
+        return f'''workers = 3 control = "{control}"
+            service a {{ handler = {handler}
+                listen = {{"127.0.0.1:0", "unix:{tmp_path}/a.s"}} }}
+            '''
+
+    for first in ("chat", "echo"):
+        write(path, text(first))
+        with outspoken("run", "-c", path) as k:
+            for handler in ("chat", "echo", "chat", "discard", "echo"):
+                write(path, text(handler))
+                p = once("reload", "-s", control)
+                assert p.returncode == 0, p
+                if handler == "echo":
+                    for where in k.listening:
+                        all_serve(k.p.pid, where)
