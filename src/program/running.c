@@ -256,23 +256,25 @@ listen_on(struct service *s, const struct address *a)
 }
 
 /*
- * How many listeners an earlier program has left us there; or -1.  The files of
- * UNIX sockets stay that one's until service_claim().
+ * How many listeners an earlier program has left us there; or -1.  A worker has
+ * those that it had, if there are some for every one of us; all others are the
+ * first one's, who deals their callers.  The files of UNIX sockets stay that
+ * program's until service_claim().
  */
 static int
 inherit(struct service *s, const struct address *a)
 {
-	struct kquay *q;
+	int fd, n, rc, spread = upgrade_workers(a->text) >= s->nbranches;
 	unsigned worker;
-	int fd, n = 0;
 
-	while ((fd = upgrade_inherit(a->text, &worker)) != -1) {
-		q = s->branches[worker < s->nbranches ? worker : 0].q;
-		if (kquay_listen_fd(q, fd) == -1) {
+	for (n = 0; (fd = upgrade_inherit(a->text, &worker)) != -1; n++) {
+		rc = spread && worker < s->nbranches ?
+		    kquay_listen_fd(s->branches[worker].q, fd) :
+		    listen_fd(s, fd);
+		if (rc == -1) {
 			close(fd);
 			return -1;
 		}
-		n++;
 	}
 	return n;
 }

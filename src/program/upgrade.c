@@ -408,6 +408,18 @@ upgrade_inherit(const char *address, unsigned *worker)
 	return -1;
 }
 
+unsigned
+upgrade_workers(const char *address)
+{
+	const struct legacy *l;
+	unsigned n = 0;
+
+	for (l = legacies; l < legacies + nlegacies; l++)
+		if (l->worker >= n && strcmp(l->address, address) == 0)
+			n = l->worker + 1;
+	return n;
+}
+
 const char *
 upgrade_left(size_t i)
 {

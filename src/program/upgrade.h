@@ -39,6 +39,9 @@ int upgrade_begin(void);
  */
 int upgrade_inherit(const char *address, unsigned *worker);
 
+/* How many workers had one for that address. */
+unsigned upgrade_workers(const char *address);
+
 /*
  * The path of the i-th UNIX socket that nobody has taken, counted from 0; NULL:
  * there are no more.

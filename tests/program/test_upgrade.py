@@ -11,6 +11,7 @@ import subprocess
 import pytest
 
 from kquay import DEADLINE, KQUAY, Kquay, connect, once, until
+from workers import all_serve
 
 
 @contextlib.contextmanager
@@ -132,6 +133,31 @@ def test_another_mode(tmp_path):
             os.kill(pid, signal.SIGTERM)
         k.kill()
     assert not (tmp_path / "control.s").exists()
+
+
+def test_all_workers_serve(tmp_path):
+    """However many the program before had."""
+    services = f'''service a {{ handler = echo
+        listen = {{"127.0.0.1:0", "unix:{tmp_path}/a.s"}} }}
+        '''
+    with started(tmp_path, services, "workers = 3") as (k, _):
+        path = tmp_path / "kquay.conf"
+        pid = k.p.pid
+        try:
+            for workers in (3, 3, 4, 2, 1, 3):
+                text = path.read_text()
+                path.write_text(re.sub("workers = .", f"workers = {workers}",
+                                       text))
+                p = ask(tmp_path, "upgrade")
+                assert p.returncode == 0, p
+                pid = int(re.search(r"process (\d+)", p.stdout)[1])
+                until(lambda: len(os.listdir(f"/proc/{pid}/task")) == workers,
+                      "its threads")
+                for where in k.listening:
+                    all_serve(pid, where)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("sandbox", ["on", "off"])
