@@ -569,7 +569,8 @@ kquay_conn_feed(struct kquay_conn *c)
 	kquay_conn_interest(c);
 }
 
-/* c may be read from again: what was kept is passed on in the next step. */
+/* c may be read from again: what was kept is passed on when the loop comes to
+   it. */
 void
 kquay_conn_wake(struct kquay_conn *c)
 {
@@ -578,7 +579,8 @@ kquay_conn_wake(struct kquay_conn *c)
 		kquay_conn_ready(c);
 }
 
-/* The loop is to come to c in the next step, whatever the kernel says. */
+/* The loop is to come to c at the end of the batch, or in the next step,
+   whatever the kernel says. */
 void
 kquay_conn_ready(struct kquay_conn *c)
 {

@@ -234,7 +234,7 @@ answered(struct query *query, enum family family, const struct answer *answer)
 		run(d);
 }
 
-/* The step after one of c's attempts was connected at once. */
+/* The loop has come to c: one of its attempts was connected at once. */
 void
 kquay_dial_ready(struct kquay_conn *c)
 {
@@ -434,7 +434,7 @@ fail:
 
 /*
  * Connect, and watch what is not connected at once; or close it, -1 with errno.
- * What is on this machine often is: then the next step comes to it.
+ * What is on this machine often is: then the loop comes to it soon.
  */
 static int
 start(struct dial *d, struct attempt *a, const struct sockaddr *sa,

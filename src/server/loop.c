@@ -437,6 +437,9 @@ step(struct kquay *q, int ms)
 		dispatch(q, &q->events[i]);
 		kquay_output_uncork(q);
 	}
+	/* One who is connected may be joined, and then has input to pass on. */
+	for (i = 0; i < 2 && q->ready != 0; i++)
+		kquay_conn_resume(q);
 	if (q->wheel.count != 0)
 		kquay_wheel_turn(q);
 	if (q->resting && (int32_t)(q->tick - q->rest_end) >= 0)
