@@ -306,8 +306,10 @@ kquay_conn_interest(struct kquay_conn *c)
 		change(c, EVFILT_READ, c->flags & C_ADDED ? EV_ENABLE : EV_ADD);
 		c->flags |= C_ADDED | C_READ;
 	} else if (!reading && (c->flags & C_READ)) {
-		change(c, EVFILT_READ, EV_DISABLE);
-		c->flags &= ~C_READ;
+		/* After the end nothing more comes to read. */
+		c->flags &= c->flags & C_EOF ? ~(C_ADDED | C_READ) : ~C_READ;
+		change(c, EVFILT_READ,
+		    c->flags & C_ADDED ? EV_DISABLE : EV_DELETE);
 	}
 	if (writing && !(c->flags & C_WRITE)) {
 		change(c, EVFILT_WRITE, EV_ADD);
