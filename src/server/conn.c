@@ -128,8 +128,13 @@ kquay_conn_connected(struct kquay_conn *c, int fd, const struct sockaddr *sa,
 	if (salen > sizeof(c->peer))
 		salen = offsetof(struct sockaddr, sa_data);
 	memcpy(&c->peer, sa, salen);
-	begin_shake(c);
-	kquay_conn_shake(c);
+	if (c->flags & C_LAYERS) {
+		begin_shake(c);
+		kquay_conn_shake(c);
+		return;
+	}
+	kquay_conn_open(c);
+	kquay_conn_interest(c);
 }
 
 static void
@@ -187,14 +192,13 @@ kquay_conn_open(struct kquay_conn *c)
 	c->born = c->active = kquay_wheel_now(kquay_pool_loop(c));
 	if (c->flags & C_CLIENT)
 		kquay_dial_drop(c);
-	kquay_wheel_set(c);
-	if (c->flags & C_EARLY) {
+	if (c->flags & C_EARLY)
 		kquay_output_early(c);
-		if (c->state != CONN_OPEN)
-			return;
-	}
-	if (c->ops->open != NULL && c->ops->open(c) == -1)
+	if (c->state == CONN_OPEN && c->ops->open != NULL &&
+	    c->ops->open(c) == -1)
 		kquay_conn_hangup(c, KQUAY_DONE);
+	/* Not before: open() may have set other limits. */
+	kquay_wheel_set(c);
 }
 
 struct kquay_conn *

@@ -54,7 +54,9 @@ static int attach_tls(struct kquay_conn *c, const struct kquay_target *target);
 static struct dial *dial_new(const struct kquay_target *target);
 static void settle(struct dial *d);
 static void dial_free(struct dial *d);
+static void set_text(struct dial *d, const char *host, const char *port);
 static int begin(struct dial *d, const char *host);
+static void wait(struct dial *d);
 static void answered(struct query *query, enum family family,
     const struct answer *answer);
 static void run(struct dial *d);
@@ -167,9 +169,7 @@ dial_new(const struct kquay_target *target)
 		errno = ENAMETOOLONG;
 		goto fail;
 	}
-	snprintf(d->text, size,
-	    strchr(target->host, ':') == NULL ? "%s:%s" : "[%s]:%s",
-	    target->host, target->port);
+	set_text(d, target->host, target->port);
 	if (kquay_resolve_port(target->port, &d->port) == -1)
 		goto fail;
 	if (target->source == NULL ||
@@ -179,6 +179,22 @@ dial_new(const struct kquay_target *target)
 fail:
 	dial_free(d);
 	return NULL;
+}
+
+/* By hand: printf(3) would take more of the loop's time than all the rest. */
+static void
+set_text(struct dial *d, const char *host, const char *port)
+{
+	char *to = d->text;
+	int numeric6 = strchr(host, ':') != NULL;
+
+	if (numeric6)
+		*to++ = '[';
+	to = stpcpy(to, host);
+	if (numeric6)
+		*to++ = ']';
+	*to++ = ':';
+	stpcpy(to, port);
 }
 
 /* Nothing is looked up or tried any more. */
@@ -213,8 +229,18 @@ begin(struct dial *d, const char *host)
 		try_unix(d);
 		return 0;
 	}
-	kquay_wheel_set(d->c);
-	return kquay_resolve_ask(kquay_pool_loop(d->c), host, &d->query);
+	if (kquay_resolve_ask(kquay_pool_loop(d->c), host, &d->query) == -1)
+		return -1;
+	wait(d);
+	return 0;
+}
+
+/* Be called again in time: but who is connected at once need not be. */
+static void
+wait(struct dial *d)
+{
+	if (!(d->c->flags & C_READY))
+		kquay_wheel_set(d->c);
 }
 
 /* -- what happens to it ---------------------------------------------------- */
@@ -247,6 +273,7 @@ kquay_dial_ready(struct kquay_conn *c)
 			return;
 		}
 	}
+	kquay_wheel_set(c); /* it was, and was given up */
 }
 
 /* An event of one of c's attempts. */
@@ -351,7 +378,7 @@ run(struct dial *d)
 	if (step == RACE_LOST)
 		lost(d, d->race.err);
 	else
-		kquay_wheel_set(d->c);
+		wait(d);
 }
 
 /* Begin an attempt, or tell the race that it has failed. */
@@ -397,7 +424,7 @@ try_unix(struct dial *d)
 					   RETRY_MAX;
 		d->retry = kquay_wheel_now(kquay_pool_loop(d->c)) + d->pause;
 	}
-	kquay_wheel_set(d->c);
+	wait(d);
 }
 
 /* A socket from where the target wants it, or -1 with errno. */
@@ -534,6 +561,8 @@ outcome(const struct attempt *a)
 	socklen_t len = sizeof(peer);
 	int err = 0;
 
+	if (kquay_os_connected(a->fd))
+		return 0;
 	memset(&peer, 0, sizeof(peer));
 	memset(&own, 0, sizeof(own));
 	if (getpeername(a->fd, &peer.sa, &len) == -1) {

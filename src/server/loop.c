@@ -293,6 +293,9 @@ kquay_loop_flush(struct kquay *q)
 	int i, n = q->nchanges;
 
 	q->nchanges = 0;
+	if (n > 1 && apply(q, q->changes, n) == 0)
+		return 0;
+	/* Which of them failed?  To make the others again does no harm. */
 	for (i = 0; i < n; i++) {
 		if (kquay_loop_apply(q, &q->changes[i]) == 0)
 			continue;

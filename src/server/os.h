@@ -39,6 +39,12 @@ uint32_t kquay_os_unsent(int fd);
 void kquay_os_late_port(int fd);
 
 /*
+ * Whether one look shows that a TCP socket is connected, and not to itself;
+ * 0 if that is not known.
+ */
+int kquay_os_connected(int fd);
+
+/*
  * Have a TCP socket, and those that it accepts, ask a silent peer after so many
  * seconds, and give it as long again; 0 is never.
  */

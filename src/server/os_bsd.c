@@ -35,6 +35,13 @@ kquay_os_late_port(int fd)
 }
 
 /* How long they ask, and how often, some let nobody say. */
+int
+kquay_os_connected(int fd)
+{
+	(void)fd;
+	return 0;
+}
+
 void
 kquay_os_keepalive(int fd, int seconds)
 {

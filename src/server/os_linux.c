@@ -5,14 +5,17 @@
 #include <sys/socket.h>
 
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 
 #include <linux/sockios.h>
+#include <linux/tcp.h> /* glibc's does not know all of struct tcp_info */
 
 #include <fcntl.h>
 #include <sched.h>
+#include <stddef.h>
 #include <time.h>
 #include <unistd.h>
+
+enum { ESTABLISHED = 1 }; /* in tcpi_state */
 
 int
 kquay_os_peer(int fd, uid_t *uid, gid_t *gid, pid_t *pid)
@@ -44,6 +47,22 @@ kquay_os_late_port(int fd)
 
 	(void)setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on,
 	    sizeof(on));
+}
+
+/*
+ * The first segment that comes is the server's SYN and ACK.  A socket that is
+ * connected to itself has been sent its own SYN before.
+ */
+int
+kquay_os_connected(int fd)
+{
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
+
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+	    len >= offsetof(struct tcp_info, tcpi_segs_in) +
+		sizeof(info.tcpi_segs_in) &&
+	    info.tcpi_state == ESTABLISHED && info.tcpi_segs_in == 1;
 }
 
 /*

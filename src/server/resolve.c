@@ -226,9 +226,13 @@ kquay_resolve_numeric(const char *host, union peer_addr *addr)
 	struct addrinfo *list;
 
 	memset(addr, 0, sizeof(*addr));
-	/* The usual case, for which getaddrinfo(3) is long. */
+	/* The usual cases, for which getaddrinfo(3) is long. */
 	if (inet_pton(AF_INET, host, &addr->in4.sin_addr) == 1) {
 		addr->sa.sa_family = AF_INET;
+		return 1;
+	}
+	if (inet_pton(AF_INET6, host, &addr->in6.sin6_addr) == 1) {
+		addr->sa.sa_family = AF_INET6;
 		return 1;
 	}
 	if (getaddrinfo(host, NULL, &hints, &list) != 0)
