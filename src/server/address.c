@@ -56,7 +56,7 @@ kquay_peer(struct kquay_conn *c)
 	gid_t gid;
 	pid_t pid;
 
-	if ((c->flags & C_CLIENT) && kquay_pool_more(c)->dial != NULL)
+	if (kquay_pool_dial(c) != NULL)
 		return kquay_dial_text(c);
 	for (t = q->peers; t < q->peers + 4; t++)
 		if (t->id == c->id)

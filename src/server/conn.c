@@ -468,7 +468,7 @@ flushed(struct kquay_conn *c, int slow)
 static void
 linger(struct kquay_conn *c)
 {
-	kquay_pool_more(c)->unsent = kquay_os_unsent(c->fd);
+	kquay_pool_store(&kquay_pool_more(c)->unsent, kquay_os_unsent(c->fd));
 	kquay_wheel_set(c);
 	kquay_conn_interest(c);
 }
@@ -482,7 +482,6 @@ kquay_conn_end(struct kquay_conn *c, enum kquay_why why, int err)
 {
 	struct kquay *q = kquay_pool_loop(c);
 	uint32_t link = kquay_pool_link(c);
-	struct more *more = q->more + link;
 	int spliced;
 
 	if (c->state == CONN_DEAD)
@@ -494,8 +493,7 @@ kquay_conn_end(struct kquay_conn *c, enum kquay_why why, int err)
 	spliced = c->state == CONN_SPLICE;
 	c->state = CONN_DEAD;
 	c->why = why;
-	if (more->err != (uint32_t)err)
-		more->err = (uint32_t)err;
+	kquay_pool_store(&q->more[link].err, (uint32_t)err);
 	c->next = 0;
 	if (q->dead == 0)
 		q->dead = link;
@@ -516,7 +514,7 @@ kquay_conn_expire(struct kquay_conn *c)
 	kquay_wheel_limits(c, &idle, &life);
 	if (c->state == CONN_FLUSH || c->state == CONN_LINGER)
 		give_up(c);
-	else if ((c->flags & C_CLIENT) && kquay_pool_more(c)->dial != NULL)
+	else if (kquay_pool_dial(c) != NULL)
 		kquay_dial_expire(c);
 	else if (c->state == CONN_SHAKE)
 		kquay_conn_end(c, KQUAY_HANDSHAKE, ETIMEDOUT);
@@ -596,11 +594,11 @@ kquay_conn_ready(struct kquay_conn *c)
 	if (c->flags & C_READY)
 		return;
 	c->flags |= C_READY;
-	q->more[link].ready_next = 0;
+	q->joints[link].ready_next = 0;
 	if (q->ready == 0)
 		q->ready = link;
 	else
-		q->more[q->ready_tail].ready_next = link;
+		q->joints[q->ready_tail].ready_next = link;
 	q->ready_tail = link;
 }
 
@@ -633,9 +631,9 @@ unready(struct kquay_conn *c)
 
 	while (*link != kquay_pool_link(c)) {
 		prev = *link;
-		link = &q->more[prev].ready_next;
+		link = &q->joints[prev].ready_next;
 	}
-	*link = kquay_pool_more(c)->ready_next;
+	*link = kquay_pool_joint(c)->ready_next;
 	if (q->ready_tail == kquay_pool_link(c))
 		q->ready_tail = prev;
 	c->flags &= ~C_READY;
@@ -702,7 +700,7 @@ release(struct kquay_conn *c)
 		kquay_tls_shutdown(c);
 	if (c->fd != -1)
 		close(c->fd);
-	if ((c->flags & C_CLIENT) && kquay_pool_more(c)->dial != NULL)
+	if (kquay_pool_dial(c) != NULL)
 		kquay_dial_drop(c);
 	if (c->flags & C_TLS)
 		kquay_tls_drop(c);
@@ -752,8 +750,10 @@ kquay_timeout(struct kquay_conn *c, int idle, int life)
 	if (!kquay_wheel_has(c))
 		c->active = now;
 	c->flags |= C_LIMITS;
-	more->idle = idle == 0 ? q->idle : kquay_wheel_ticks(idle);
-	more->life = life == 0 ? q->life : kquay_wheel_ticks(life);
+	kquay_pool_store(&more->idle,
+	    idle == 0 ? q->idle : kquay_wheel_ticks(idle));
+	kquay_pool_store(&more->life,
+	    life == 0 ? q->life : kquay_wheel_ticks(life));
 	if (c->state == CONN_OPEN || c->state == CONN_HALF ||
 	    c->state == CONN_SPLICE)
 		kquay_wheel_set(c);

@@ -105,7 +105,7 @@ kquay_dialto(struct kquay *q, const struct kquay_target *target,
 		errno = ENOBUFS;
 		return NULL;
 	}
-	kquay_pool_more(c)->dial = d;
+	kquay_pool_joint(c)->dial = d;
 	d->c = c;
 	d->begun = c->born;
 	if ((target->proxy != 0 &&
@@ -264,7 +264,7 @@ answered(struct query *query, enum family family, const struct answer *answer)
 void
 kquay_dial_ready(struct kquay_conn *c)
 {
-	struct dial *d = kquay_pool_more(c)->dial;
+	struct dial *d = kquay_pool_dial(c);
 	unsigned i;
 
 	for (i = 0; i < d->n; i++) {
@@ -280,7 +280,7 @@ kquay_dial_ready(struct kquay_conn *c)
 void
 kquay_dial_event(struct kquay_conn *c, const struct kevent *ev)
 {
-	struct dial *d = kquay_pool_more(c)->dial;
+	struct dial *d = kquay_pool_dial(c);
 	unsigned i;
 	int err;
 
@@ -304,7 +304,7 @@ kquay_dial_event(struct kquay_conn *c, const struct kevent *ev)
 void
 kquay_dial_expire(struct kquay_conn *c)
 {
-	struct dial *d = kquay_pool_more(c)->dial;
+	struct dial *d = kquay_pool_dial(c);
 	uint32_t now = kquay_pool_loop(c)->tick;
 
 	if (d->limit != 0 && (int32_t)(now - d->begun - d->limit) > 0)
@@ -321,7 +321,7 @@ kquay_dial_expire(struct kquay_conn *c)
 int
 kquay_dial_due(const struct kquay_conn *c, uint32_t *tick)
 {
-	const struct dial *d = kquay_pool_more(c)->dial;
+	const struct dial *d = kquay_pool_dial(c);
 	uint32_t other;
 	int have;
 
@@ -347,7 +347,7 @@ kquay_dial_due(const struct kquay_conn *c, uint32_t *tick)
 const char *
 kquay_dial_text(const struct kquay_conn *c)
 {
-	const struct dial *d = kquay_pool_more(c)->dial;
+	const struct dial *d = kquay_pool_dial(c);
 
 	return d == NULL ? NULL : d->text;
 }
@@ -356,11 +356,11 @@ kquay_dial_text(const struct kquay_conn *c)
 void
 kquay_dial_drop(struct kquay_conn *c)
 {
-	struct more *more = kquay_pool_more(c);
+	struct joint *joint = kquay_pool_joint(c);
 
-	if (more->dial != NULL)
-		dial_free(more->dial);
-	more->dial = NULL;
+	if (joint->dial != NULL)
+		dial_free(joint->dial);
+	joint->dial = NULL;
 }
 
 /* -- attempts -------------------------------------------------------------- */

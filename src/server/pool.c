@@ -35,11 +35,12 @@ kquay_pool_init(struct kquay *q)
 	q->udata_stride = ((size_t)q->conf.udatasz + 15) / 16 * 16;
 	/* A slot is one cache line only if it begins on one. */
 	q->slots_mem = calloc(n + 1, sizeof(*q->slots));
+	q->joints = calloc(n, sizeof(*q->joints));
 	q->more = calloc(n, sizeof(*q->more));
 	q->wheel.prev = calloc(n, sizeof(*q->wheel.prev));
 	q->live = calloc(n / 64 + 1, sizeof(*q->live));
-	if (q->slots_mem == NULL || q->more == NULL || q->wheel.prev == NULL ||
-	    q->live == NULL)
+	if (q->slots_mem == NULL || q->joints == NULL || q->more == NULL ||
+	    q->wheel.prev == NULL || q->live == NULL)
 		return -1;
 	q->slots = (void *)((char *)q->slots_mem +
 	    (sizeof(*q->slots) - (uintptr_t)q->slots_mem % sizeof(*q->slots)));
@@ -76,6 +77,7 @@ void
 kquay_pool_fini(struct kquay *q)
 {
 	free(q->slots_mem);
+	free(q->joints);
 	free(q->more);
 	free(q->traffic);
 	free(q->wheel.prev);

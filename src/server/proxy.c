@@ -184,6 +184,8 @@ kquay_proxy_drop(struct kquay_conn *c)
 {
 	struct more *more = kquay_pool_more(c);
 
+	if (more->header == NULL)
+		return;
 	free(more->header);
 	more->header = NULL;
 }

@@ -12,7 +12,8 @@
  *     name it.
  *  3. A close callback is called by kquay_conn_reap() only, never from inside
  *     a call of the service.
- *  4. An idle connection owns its slot and nothing else.
+ *  4. An idle connection owns its slot and nothing else, or if it is joined to
+ *     another its struct joint.
  *  5. The service meets a connection in open(), or as what kquay_dial() has
  *     returned, and then gets close() (C_KNOWN).  An accepted one that fails
  *     before open() is a caller turned away: refused(), even if admit() has
@@ -53,7 +54,7 @@ enum conn_state {
 	CONN_SHAKE, /* connected; PROXY header or TLS handshake to come */
 	CONN_OPEN,
 	CONN_HALF,   /* the peer is done, the service is not */
-	CONN_SPLICE, /* joined to another (more->pair) */
+	CONN_SPLICE, /* joined to another (struct joint) */
 	CONN_FLUSH,  /* closing: what is queued goes out */
 	CONN_LINGER, /* closing: our end is sent, theirs is awaited */
 	CONN_AWAY,   /* its descriptor has been taken by the service */
@@ -136,23 +137,46 @@ struct kquay_conn {
 _Static_assert(sizeof(struct kquay_conn) == 64, "one cache line");
 
 /*
- * What only a busy connection has, in a table of its own: where none was
- * written, there is no memory either.
+ * What not every connection has is in tables beside the slots: where nothing
+ * was written, there is no memory either.
+ */
+
+/* What one of two that are joined receives and the other sends. */
+struct flow {
+	unsigned mate : 24;  /* the other: its slot */
+	unsigned bulk : 1;   /* goes through a pipe */
+	unsigned copies : 1; /* never does */
+	unsigned done : 1;   /* the end has been passed on */
+	unsigned streak : 2; /* reads that say that bulk is wrong */
+};
+
+/* Of those that are dialled or joined: a relay's all are, and most are idle. */
+struct joint {
+	union { /* NULL, or */
+		struct dial *dial; /* of a C_CLIENT that is not open yet */
+		struct pipe *pipe; /* of a CONN_SPLICE, with what has come */
+	};
+	struct flow flow; /* of a CONN_SPLICE */
+	uint32_t ready_next;
+};
+
+_Static_assert(sizeof(struct joint) == 16, "small");
+
+/*
+ * Of those that are busy.  Zero is written only over something else: a relay
+ * leaves this table alone while its peers keep pace.
  */
 struct more {
 	struct chunk *out;   /* for the kernel: tail of the ring; NULL if empty */
 	struct kept *in;     /* NULL if nothing is kept */
-	struct kept *header; /* of a PROXY protocol, or NULL */
-	struct chunk *early; /* written before open(): tail of the ring */
-	struct dial *dial;   /* of a C_CLIENT that is not open yet */
 	struct tls *tls;     /* with C_TLS */
-	struct pair *pair;   /* of a CONN_SPLICE */
 	uint32_t outlen;     /* bytes in the ring of out */
-	uint32_t earlylen;   /* and of early */
 	uint32_t unsent;     /* bytes in the kernel, as of the last look */
 	uint32_t idle, life; /* limits, if C_LIMITS; 0 is never */
+	struct kept *header; /* of a PROXY protocol, or NULL */
+	struct chunk *early; /* written before open(): tail of the ring */
+	uint32_t earlylen;   /* bytes in that ring */
 	uint32_t err;        /* errno of KQUAY_ERROR */
-	uint32_t ready_next;
 };
 
 /* Bytes of a connection, in a table that is there with KQUAY_TRAFFIC alone. */
@@ -262,6 +286,7 @@ struct kquay {
 	/* pool.c; tables by slot number */
 	struct kquay_conn *slots; /* aligned; within slots_mem */
 	void *slots_mem;
+	struct joint *joints;
 	struct more *more;
 	struct traffic *traffic; /* or NULL */
 	char *udata;
@@ -395,6 +420,29 @@ static inline struct more *
 kquay_pool_more(const struct kquay_conn *c)
 {
 	return kquay_pool_loop(c)->more + kquay_pool_link(c);
+}
+
+static inline struct joint *
+kquay_pool_joint(const struct kquay_conn *c)
+{
+	return kquay_pool_loop(c)->joints + kquay_pool_link(c);
+}
+
+/* Set a member of struct more to what is most often 0, and so is there. */
+static inline void
+kquay_pool_store(uint32_t *member, uint32_t n)
+{
+	if (*member != n)
+		*member = n;
+}
+
+/* How c is being dialled; NULL if it is open, or was. */
+static inline struct dial *
+kquay_pool_dial(const struct kquay_conn *c)
+{
+	return (c->flags & C_CLIENT) && c->state != CONN_SPLICE ?
+	    kquay_pool_joint(c)->dial :
+	    NULL;
 }
 
 /* The kernel has given n bytes of c's peer. */

@@ -6,10 +6,10 @@
  * recv, one send, and nothing to set up.  Where one large read follows the
  * other it is bulk, and goes through a pipe by splice(2), which copies
  * nothing.  Pipes belong to the loop, and a flow has one only while bytes are
- * in it; short reads make it copy again.
+ * in it; short reads make it copy again.  An idle pair owns its joints alone.
  *
  * Invariants:
- *  1. A connection of a pair is CONN_SPLICE, and its more->pair the pair; when
+ *  1. A connection of a pair is CONN_SPLICE and its flow names the mate; when
  *     either ends, neither is any more (part).
  *  2. What could not be sent is in the receiver's queue or in the flow's pipe,
  *     never in both, and the sender is not read from until that has gone: so
@@ -43,66 +43,43 @@ struct pipe {
 	SLIST_ENTRY(pipe) next;
 	int out, in; /* to read from, and to write to */
 	size_t size;
-};
-
-/* What one end of a pair receives and the other sends. */
-struct flow {
-	struct pipe *pipe; /* NULL: nothing is in one */
-	uint32_t held;     /* bytes in it */
-	uint8_t bulk;
-	uint8_t streak; /* reads that say otherwise */
-	uint8_t done;   /* the end has been passed on */
-};
-
-struct pair {
-	struct kquay_conn *end[2];
-	struct flow flow[2]; /* flow[i] is from end[i] */
-	uint8_t copies;      /* no pipes for this one */
+	size_t held; /* bytes in it */
 };
 
 static void copy(struct kquay_conn *c, const struct kevent *ev);
 static int move(struct kquay_conn *c);
-static int push(struct flow *f, struct kquay_conn *to);
+static int push(struct pipe *p, struct kquay_conn *to);
 static int send_on(struct kquay_conn *to, const char *data, size_t len);
 static ssize_t splice_fd(struct kquay *q, int from, int to, size_t len);
 static void judge(struct flow *f, int other);
 static void failed(struct kquay_conn *c, int err, const struct kevent *ev);
 static void at_end(struct kquay_conn *c);
-static void drain(struct flow *f, struct kquay_conn *to);
+static void drain(struct kquay_conn *c, struct kquay_conn *to);
 static struct kquay_conn *part(struct kquay_conn *c);
 static int piping(const struct kquay *q);
 static struct pipe *take_pipe(struct kquay *q);
-static void give_pipe(struct kquay *q, struct flow *f);
+static void give_pipe(struct kquay_conn *c);
 static void close_pipe(struct pipe *p);
-
-static inline struct pair *
-pair_of(const struct kquay_conn *c)
-{
-	return kquay_pool_more(c)->pair;
-}
 
 /* The flow from c. */
 static inline struct flow *
 flow_of(const struct kquay_conn *c)
 {
-	struct pair *p = pair_of(c);
-
-	return &p->flow[p->end[1] == c];
+	return &kquay_pool_joint(c)->flow;
 }
 
 static inline struct kquay_conn *
 mate_of(const struct kquay_conn *c)
 {
-	const struct pair *p = pair_of(c);
-
-	return p->end[p->end[0] == c];
+	return kquay_pool_at(kquay_pool_loop(c), flow_of(c)->mate);
 }
 
 /* Whether something that c has received is still to be sent. */
 static inline int
 held(const struct kquay_conn *c)
 {
-	return (mate_of(c)->flags & C_QUEUED) || flow_of(c)->held != 0;
+	return (mate_of(c)->flags & C_QUEUED) ||
+	    kquay_pool_joint(c)->pipe != NULL;
 }
 
 int
@@ -110,8 +87,7 @@ kquay_splice(struct kquay_conn *a, struct kquay_conn *b)
 {
 	struct kquay_conn *const end[2] = { a, b };
 	struct kquay *q = kquay_pool_loop(a);
-	struct pair *p;
-	int i;
+	int copies, i;
 
 	if (a == b || kquay_pool_loop(b) != q) {
 		errno = EINVAL;
@@ -125,25 +101,23 @@ kquay_splice(struct kquay_conn *a, struct kquay_conn *b)
 			    end[i]->state == CONN_SPLICE ? EALREADY : ENOTCONN;
 			return -1;
 		}
-	p = calloc(1, sizeof(*p));
-	if (p == NULL)
-		return -1;
-	p->copies = ((a->flags & b->flags & C_SOCKET) == 0) ||
+	copies = ((a->flags & b->flags & C_SOCKET) == 0) ||
 	    ((a->flags | b->flags) & C_TLS) ||
 	    ((q->sys.read != NULL || q->sys.write != NULL) &&
 		q->sys.splice == NULL);
 	if (q->corked == a || q->corked == b)
 		kquay_output_uncork(q);
 	if (a->state == CONN_DEAD || b->state == CONN_DEAD) {
-		free(p);
 		errno = ENOTCONN;
 		return -1;
 	}
 	for (i = 0; i < 2; i++) {
-		p->end[i] = end[i];
 		end[i]->state = CONN_SPLICE;
 		end[i]->flags &= ~C_CHOKED;
-		kquay_pool_more(end[i])->pair = p;
+		*flow_of(end[i]) = (struct flow){
+			.mate = kquay_pool_link(end[!i]) & 0xffffff,
+			.copies = copies != 0,
+		};
 		kquay_conn_ready(end[i]);
 	}
 	return 0;
@@ -177,18 +151,16 @@ kquay_splice_reading(const struct kquay_conn *c)
 int
 kquay_splice_writing(const struct kquay_conn *c)
 {
-	return flow_of(mate_of(c))->held != 0;
+	return kquay_pool_joint(mate_of(c))->pipe != NULL;
 }
 
 /* c has input, or its end. */
 void
 kquay_splice_read(struct kquay_conn *c, const struct kevent *ev)
 {
-	const struct flow *f = flow_of(c);
-
 	if (held(c))
 		kquay_conn_interest(c);
-	else if (!f->bulk || move(c) == -1)
+	else if (!flow_of(c)->bulk || move(c) == -1)
 		copy(c, ev);
 }
 
@@ -197,16 +169,16 @@ void
 kquay_splice_write(struct kquay_conn *c)
 {
 	struct kquay_conn *from = mate_of(c);
-	struct flow *f = flow_of(from);
+	struct pipe *p = kquay_pool_joint(from)->pipe;
 
 	kquay_output_flush(c);
 	if (c->state != CONN_SPLICE)
 		return;
-	if (!(c->flags & C_QUEUED) && f->held != 0) {
-		if (push(f, c) == -1)
+	if (!(c->flags & C_QUEUED) && p != NULL) {
+		if (push(p, c) == -1)
 			return;
-		if (f->held == 0)
-			give_pipe(kquay_pool_loop(c), f);
+		if (p->held == 0)
+			give_pipe(from);
 	}
 	if (!(from->flags & C_EOF))
 		kquay_conn_interest(from);
@@ -234,7 +206,7 @@ copy(struct kquay_conn *c, const struct kevent *ev)
 	if (c->state != CONN_SPLICE ||
 	    (n > 0 && send_on(to, q->inbuf, (size_t)n) == -1))
 		return;
-	if (!pair_of(c)->copies)
+	if (!f->copies)
 		judge(f, n >= BULK_MIN);
 	if (c->flags & C_EOF)
 		at_end(c);
@@ -252,35 +224,37 @@ move(struct kquay_conn *c)
 	struct kquay_conn *to = mate_of(c);
 	struct kquay *q = kquay_pool_loop(c);
 	struct flow *f = flow_of(c);
-	int turn, err = EAGAIN;
+	struct pipe *p = take_pipe(q);
+	int turn, stuck, err = EAGAIN;
 	ssize_t n = 0;
 
-	f->pipe = take_pipe(q);
-	if (f->pipe == NULL) {
+	kquay_pool_joint(c)->pipe = p;
+	if (p == NULL) {
 		f->bulk = 0;
 		return -1;
 	}
 	for (turn = 0; turn < BULK_TURNS; turn++) {
-		n = splice_fd(q, c->fd, f->pipe->in, f->pipe->size);
+		n = splice_fd(q, c->fd, p->in, p->size);
 		if (n == -1)
 			err = errno;
 		if (n <= 0)
 			break;
-		f->held += (uint32_t)n;
+		p->held += (size_t)n;
 		kquay_pool_got(q, c, n);
 		c->active = q->tick;
 		c->flags &= ~C_FRESH;
-		if (push(f, to) == -1)
+		if (push(p, to) == -1)
 			return 0;
 		judge(f, n < BULK_SHORT);
-		if (f->held != 0 || n < READSIZE)
+		if (p->held != 0 || n < READSIZE)
 			break;
 	}
-	if (f->held == 0)
-		give_pipe(q, f);
+	stuck = p->held != 0;
+	if (!stuck)
+		give_pipe(c);
 	if (n == -1 && err == EINVAL) {
 		f->bulk = 0;
-		pair_of(c)->copies = 1;
+		f->copies = flow_of(to)->copies = 1;
 		return -1;
 	}
 	if (n == 0) {
@@ -288,7 +262,7 @@ move(struct kquay_conn *c)
 		at_end(c);
 	} else if (n == -1)
 		failed(c, err, NULL);
-	else if (f->held != 0) {
+	else if (stuck) {
 		kquay_conn_interest(c);
 		kquay_conn_interest(to);
 	}
@@ -297,15 +271,15 @@ move(struct kquay_conn *c)
 
 /* Send what is in the pipe, as far as to takes it.  -1: the pair has ended. */
 static int
-push(struct flow *f, struct kquay_conn *to)
+push(struct pipe *p, struct kquay_conn *to)
 {
 	struct kquay *q = kquay_pool_loop(to);
 	ssize_t n;
 
-	while (f->held != 0) {
-		n = splice_fd(q, f->pipe->out, to->fd, f->held);
+	while (p->held != 0) {
+		n = splice_fd(q, p->out, to->fd, p->held);
 		if (n > 0) {
-			f->held -= (uint32_t)n;
+			p->held -= (size_t)n;
 			kquay_pool_sent(q, to, n);
 			to->active = q->tick;
 			to->flags |= C_SENT;
@@ -349,7 +323,7 @@ splice_fd(struct kquay *q, int from, int to, size_t len)
 static void
 judge(struct flow *f, int other)
 {
-	f->streak = other ? (uint8_t)(f->streak + 1) : 0;
+	f->streak = other ? (f->streak + 1) & 3 : 0;
 	if (f->streak < BULK_AFTER)
 		return;
 	f->streak = 0;
@@ -438,40 +412,36 @@ kquay_splice_broken(struct kquay_conn *c, enum kquay_why why)
 static struct kquay_conn *
 part(struct kquay_conn *c)
 {
-	struct kquay_conn *mate = mate_of(c), *end;
-	struct pair *p = pair_of(c);
-	int i;
+	struct kquay_conn *mate = mate_of(c);
 
-	for (i = 0; i < 2; i++) {
-		end = p->end[i];
-		if (end->state == CONN_SPLICE)
-			end->state = CONN_OPEN;
-		kquay_pool_more(end)->pair = NULL;
-	}
-	for (i = 0; i < 2; i++)
-		drain(&p->flow[i], p->end[!i]);
-	free(p);
+	if (c->state == CONN_SPLICE)
+		c->state = CONN_OPEN;
+	if (mate->state == CONN_SPLICE)
+		mate->state = CONN_OPEN;
+	drain(c, mate);
+	drain(mate, c);
 	return mate;
 }
 
-/* Move what is in the pipe to the queue. */
+/* Move what is in the pipe of c to the other's queue. */
 static void
-drain(struct flow *f, struct kquay_conn *to)
+drain(struct kquay_conn *c, struct kquay_conn *to)
 {
+	struct pipe *p = kquay_pool_joint(c)->pipe;
 	char buf[16 * 1024];
 	ssize_t n;
 
-	if (f->pipe == NULL)
+	if (p == NULL)
 		return;
-	while (f->held != 0 && to->state != CONN_DEAD) {
-		n = read(f->pipe->out, buf,
-		    f->held < sizeof(buf) ? f->held : sizeof(buf));
+	while (p->held != 0 && to->state != CONN_DEAD) {
+		n = read(p->out, buf,
+		    p->held < sizeof(buf) ? p->held : sizeof(buf));
 		if (n <= 0)
 			break;
-		f->held -= (uint32_t)n;
+		p->held -= (size_t)n;
 		(void)kquay_output_raw(to, buf, (size_t)n);
 	}
-	give_pipe(kquay_pool_loop(to), f);
+	give_pipe(c);
 }
 
 /* -- pipes ----------------------------------------------------------------- */
@@ -508,6 +478,7 @@ take_pipe(struct kquay *q)
 	if (p == NULL)
 		return NULL;
 	p->size = PIPESIZE;
+	p->held = 0;
 	if (kquay_os_pipe(fd, &p->size) == -1) {
 		free(p);
 		return NULL;
@@ -517,18 +488,16 @@ take_pipe(struct kquay *q)
 	return p;
 }
 
-/* The flow's pipe goes back.  One that is not empty is of no use any more. */
+/* c's pipe goes back.  One that is not empty is of no use any more. */
 static void
-give_pipe(struct kquay *q, struct flow *f)
+give_pipe(struct kquay_conn *c)
 {
-	struct pipe *p = f->pipe;
+	struct kquay *q = kquay_pool_loop(c);
+	struct pipe *p = kquay_pool_joint(c)->pipe;
 
-	f->pipe = NULL;
-	if (p == NULL)
-		return;
-	if (f->held != 0 || q->npipes == PIPES_KEPT) {
+	kquay_pool_joint(c)->pipe = NULL;
+	if (p->held != 0 || q->npipes == PIPES_KEPT) {
 		close_pipe(p);
-		f->held = 0;
 		return;
 	}
 	SLIST_INSERT_HEAD(&q->pipes, p, next);

@@ -2,7 +2,10 @@
 #include "t_server_kit.h"
 #include "server.h"
 
+#include <sys/mman.h>
+
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -49,6 +52,71 @@ START_TEST(an_idle_connection_owns_its_slot_alone)
 	ck_assert_uint_eq(more->outlen, 0);
 	ck_assert(!kquay_wheel_has(c));
 	ck_assert_ptr_null(q->corked);
+	kit_stop();
+}
+END_TEST
+
+static struct kquay_conn *caller;
+
+static int
+on_dialled(struct kquay_conn *server)
+{
+	kquay_timeout(server, -1, -1);
+	if (kquay_splice(caller, server) == -1)
+		return -1;
+	kquay_pause(caller, 0);
+	return 0;
+}
+
+/* The caller is relayed to our own listener, where it is the second. */
+static int
+on_caller(struct kquay_conn *c)
+{
+	static const struct kquay_ops dialled = { .open = on_dialled };
+
+	if (caller != NULL)
+		return 0;
+	caller = c;
+	kquay_pause(c, 1);
+	return kquay_dial(q, "127.0.0.1", kit_port, &dialled, 0) == NULL ? -1 :
+									   0;
+}
+
+static ssize_t
+echo(struct kquay_conn *c, char *data, size_t len)
+{
+	kquay_write(c, data, len);
+	return (ssize_t)len;
+}
+
+/* The table of the busy cannot be written here, not even with zero. */
+START_TEST(an_idle_pair_owns_its_joints_alone)
+{
+	static const struct kquay_ops ops = { .open = on_caller,
+		.input = echo };
+	struct kquay_conf conf = { .maxconn = 4, .idle = 60000 };
+	size_t size = 5 * sizeof(*q->more);
+	int fd, i;
+
+	kit_start(&ops, &conf);
+	free(q->more);
+	q->more =
+	    mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ck_assert_ptr_ne(q->more, MAP_FAILED);
+	/* Their slots are the same each time. */
+	for (i = 0; i < 3; i++) {
+		caller = NULL;
+		fd = kit_join();
+		kit_send(fd, "a question\n");
+		kit_expect(fd, "a question\n");
+		ck_assert_uint_eq(q->nconn, 3);
+		ck_assert_uint_eq(q->used, 3);
+		ck_assert_uint_eq(caller->state, CONN_SPLICE);
+		close(fd);
+		UNTIL(q->nconn == 0);
+	}
+	munmap(q->more, size);
+	q->more = NULL;
 	kit_stop();
 }
 END_TEST
@@ -114,6 +182,7 @@ END_TEST
 
 static const TTest **const tests[] = {
 	&an_idle_connection_owns_its_slot_alone,
+	&an_idle_pair_owns_its_joints_alone,
 	&a_slot_is_reused_with_a_new_generation,
 	&changes_of_a_closed_descriptor_are_forgotten,
 };
