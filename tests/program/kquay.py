@@ -13,11 +13,14 @@ import socket
 import subprocess
 import time
 
+import process
+from process import DEADLINE, until  # noqa: F401 (for those who import this)
+from stream import Stream
+
 # Under nohup(1) kquay would ignore it, too.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 KQUAY = os.environ["KQUAY"]
-DEADLINE = float(os.environ.get("KQUAY_DEADLINE", "20"))
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
@@ -26,17 +29,6 @@ CONFIG = 78
 
 # Rows that most tests run on.
 FAMILIES = ("tcp4", "tcp6", "unix")
-
-
-def until(fact, what):
-    """Wait for fact() to be true; it is returned."""
-    end = time.monotonic() + DEADLINE
-    while True:
-        value = fact()
-        if value:
-            return value
-        assert time.monotonic() < end, f"not within {DEADLINE} s: {what}"
-        time.sleep(0.005)
 
 
 def address(family, tmp_path):
@@ -83,46 +75,9 @@ def messages(errors):
                   errors, flags=re.M)
 
 
-class Client:
+class Client(Stream):
     def __init__(self, where, source=None):
-        self.s = connect(where, source)
-        self.buffer = b""
-
-    def send(self, text):
-        self.s.sendall(text.encode() if isinstance(text, str) else text)
-
-    def line(self):
-        """The next line, without its end; None at the end of the stream."""
-        while b"\n" not in self.buffer:
-            part = self.s.recv(65536)
-            if not part:
-                assert self.buffer == b"", self.buffer
-                return None
-            self.buffer += part
-        line, self.buffer = self.buffer.split(b"\n", 1)
-        return line.decode()
-
-    def rest(self):
-        """All that comes before the end of the stream."""
-        parts = [self.buffer]
-        self.buffer = b""
-        while part := self.s.recv(65536):
-            parts.append(part)
-        return b"".join(parts)
-
-    def drain(self):
-        """As rest(), and a reset is an end, too."""
-        parts = [self.buffer]
-        self.buffer = b""
-        try:
-            while part := self.s.recv(65536):
-                parts.append(part)
-        except ConnectionResetError:
-            pass
-        return b"".join(parts)
-
-    def done(self):
-        self.s.shutdown(socket.SHUT_WR)
+        super().__init__(connect(where, source))
 
     def name(self):
         """How the server names this one: kquay_peer()."""
@@ -130,13 +85,6 @@ class Client:
             return f"unix:{os.getuid()}/{os.getpid()}"
         host, port = self.s.getsockname()[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-    def closed(self):
-        """Nothing comes but the end of the stream."""
-        return self.drain() == b""
-
-    def close(self):
-        self.s.close()
 
 
 class Kquay:
@@ -204,9 +152,14 @@ class Kquay:
 
     def cpu(self):
         """Seconds used."""
-        with open(f"/proc/{self.p.pid}/stat", encoding="ascii") as f:
-            fields = f.read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return process.cpu(self.p.pid)
+
+    def children(self):
+        """The processes below it, zombies too."""
+        return process.children(self.p.pid)
+
+    def descriptors(self):
+        return process.descriptors(self.p.pid)
 
     def kill(self):
         for c in self.clients:

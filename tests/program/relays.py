@@ -2,9 +2,7 @@
 
 import collections
 import contextlib
-import os
 import socket
-import struct
 import subprocess
 import threading
 
@@ -15,14 +13,6 @@ from kquay import FAMILIES, Kquay, address, messages, running, until
 from ports import free_port, has_ipv6
 
 MIB = 1 << 20
-RESET = struct.pack("ii", 1, 0)
-
-
-@pytest.fixture(scope="module", name="certs")
-def fixture_certs(tmp_path_factory):
-    path = tmp_path_factory.mktemp("certs")
-    subprocess.run([os.environ["CERTS"], path], check=True)
-    return path
 
 
 @pytest.fixture(params=FAMILIES, name="behind")
@@ -83,10 +73,6 @@ def names(k, n, **kwargs):
         assert c.rest() == b""
         c.close()
     return counts
-
-
-def descriptors(k):
-    return len(os.listdir(f"/proc/{k.p.pid}/fd"))
 
 
 def sending(s, data, end=True):

@@ -9,7 +9,6 @@ import socket
 import ssl
 import stat
 import struct
-import subprocess
 import termios
 import time
 
@@ -18,15 +17,9 @@ import pytest
 from backends import Backend, backends, blackhole, listener, nobody, text
 from kquay import (CONFIG, DEADLINE, USAGE, address, messages, once, running,
                    until)
+from process import alive, children
 
 PING = ("--check-send", "ping\n", "--check-expect", "pong")
-
-
-@pytest.fixture(scope="module", name="certs")
-def fixture_certs(tmp_path_factory):
-    path = tmp_path_factory.mktemp("certs")
-    subprocess.run([os.environ["CERTS"], path], check=True)
-    return path
 
 
 class Errors:
@@ -318,9 +311,9 @@ def test_the_end_does_not_wait(tmp_path):
             ends_at_once(k)
         with checking(target.where, options=(
                 *slow, "--check-command", script)) as (k, _):
-            children = until(lambda: below(k.p.pid), "the command")
-            until(lambda: below(children[0]), "its child")
-            both = [*children, *below(children[0])]
+            commands = until(k.children, "the command")
+            its = until(lambda: children(commands[0]), "its child")
+            both = [*commands, *its]
             ends_at_once(k)
         until(lambda: not any(alive(pid) for pid in both), "all are gone")
 
@@ -384,22 +377,6 @@ def executable(tmp_path, text_):
     return str(path)
 
 
-def below(pid):
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
-            return [int(child) for child in f.read().split()]
-    except FileNotFoundError:
-        return []
-
-
-def alive(pid):
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as f:
-            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 def test_a_command(tmp_path):
     """Its exit status is the answer; it knows whom it is about."""
     flag, told = tmp_path / "up", tmp_path / "told"
@@ -447,7 +424,7 @@ def test_what_a_command_leaves_behind(tmp_path):
         with checking(where, options=options) as (k, _):
             until(lambda: pids.exists() and
                   len(pids.read_text().split()) >= 20, "20 checks")
-            assert len(below(k.p.pid)) <= 1
+            assert len(k.children()) <= 1
             started = [int(pid) for pid in pids.read_text().split()]
             assert sum(map(alive, started)) <= 1
             k.stop()

@@ -10,26 +10,15 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 
 import pytest
 
 from ports import free_port, has_ipv6
+from process import DEADLINE, cpu, stat, until
+from stream import Stream
 
 EXAMPLES = os.environ["KQUAY_EXAMPLES"]
-DEADLINE = 10
 NUSERS = 10
-
-
-def until(fact, what):
-    """Wait for fact() to be true; it is returned."""
-    end = time.monotonic() + DEADLINE
-    while True:
-        value = fact()
-        if value:
-            return value
-        assert time.monotonic() < end, f"{what}: not within {DEADLINE} s"
-        time.sleep(0.005)
 
 
 def listening(pid):
@@ -55,7 +44,8 @@ def listening(pid):
 
 
 def caller(path):
-    """A client of the UNIX socket there, once somebody listens."""
+    """A client of the UNIX socket there, once somebody listens: bind() makes
+    the file before that."""
     def fact():
         try:
             return Client(socket.AF_UNIX, str(path))
@@ -65,50 +55,11 @@ def caller(path):
     return until(fact, path)
 
 
-class Client:
+class Client(Stream):
     def __init__(self, family, address):
-        self.s = socket.socket(family, socket.SOCK_STREAM)
+        super().__init__(socket.socket(family, socket.SOCK_STREAM))
         self.s.settimeout(DEADLINE)
         self.s.connect(address)
-
-    def send(self, data):
-        self.s.sendall(data)
-
-    def recv(self, n):
-        """Exactly n bytes, or fewer at the end of the stream."""
-        got = b""
-        while len(got) < n:
-            part = self.s.recv(n - len(got))
-            if not part:
-                break
-            got += part
-        return got
-
-    def rest(self):
-        """All that comes before the end of the stream."""
-        got = []
-        while part := self.s.recv(65536):
-            got.append(part)
-        return b"".join(got)
-
-    def done(self):
-        self.s.shutdown(socket.SHUT_WR)
-
-    def close(self):
-        self.s.close()
-
-    def reset(self):
-        self.s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
-                          b"\1\0\0\0\0\0\0\0")
-        self.s.close()
-
-
-def unix_client(path):
-    """None until there is a listener: bind() makes the file before that."""
-    try:
-        return Client(socket.AF_UNIX, path)
-    except (FileNotFoundError, ConnectionRefusedError):
-        return None
 
 
 class Program:
@@ -152,38 +103,27 @@ class Program:
             port = self.listens(socket.AF_INET6)
             c = Client(socket.AF_INET6, ("::1", port))
         else:
-            path = str(self.cwd / "local.s")
-            c = until(lambda: unix_client(path), path)
+            c = caller(self.cwd / "local.s")
         self.clients.append(c)
         return c
-
-    def cpu(self):
-        with open(f"/proc/{self.p.pid}/stat", encoding="ascii") as f:
-            fields = f.read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def stop(self):
         """Suspended, until cont(): what comes now comes all at once."""
         os.kill(self.p.pid, signal.SIGSTOP)
-
-        def stopped():
-            with open(f"/proc/{self.p.pid}/stat", encoding="ascii") as f:
-                return f.read().rsplit(")", 1)[1].split()[0] == "T"
-
-        until(stopped, "a stop")
+        until(lambda: stat(self.p.pid)[0] == "T", "a stop")
 
     def cont(self):
         os.kill(self.p.pid, signal.SIGCONT)
 
     def at_rest(self):
         """Not spinning: what is left to report does not burn the CPU."""
-        before = self.cpu()
+        before = cpu(self.p.pid)
         try:
             self.p.wait(0.5)
         except subprocess.TimeoutExpired:
             pass
         assert self.p.poll() is None
-        assert self.cpu() - before < 0.1
+        assert cpu(self.p.pid) - before < 0.1
 
     def end(self):
         for c in self.clients:

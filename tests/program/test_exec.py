@@ -2,40 +2,20 @@
 
 import os
 import pwd
-import signal
-import time
 
 import pytest
 
 from kquay import (CONFIG, USAGE, Client, Kquay, address, messages, once,
                    running, until)
+from process import alive
 
 MIB = 1 << 20
+PIPES = ("--io", "pipes")
 
 
 def serving(family, tmp_path, *words, options=()):
     return running("serve", "exec", "-l", address(family, tmp_path), *options,
                    "--", *words)
-
-
-def children(k):
-    """The processes below k, zombies too."""
-    path = f"/proc/{k.p.pid}/task/{k.p.pid}/children"
-    with open(path, encoding="ascii") as f:
-        return [int(pid) for pid in f.read().split()]
-
-
-def alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    with open(f"/proc/{pid}/stat", encoding="ascii") as f:
-        return f.read().rsplit(")", 1)[1].split()[0] != "Z"
-
-
-def descriptors(pid):
-    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def test_the_socket_is_standard_input_and_output(family, tmp_path):
@@ -45,7 +25,7 @@ def test_the_socket_is_standard_input_and_output(family, tmp_path):
         c = k.client()
         c.send("hello\n")
         assert c.line() == "hello"
-        pid, = children(k)
+        pid, = k.children()
         other = k.client()
         reader = os.fork()
         if reader == 0:
@@ -56,7 +36,7 @@ def test_the_socket_is_standard_input_and_output(family, tmp_path):
         assert os.waitpid(reader, 0)[1] == 0
         c.done()
         assert c.rest() == b""
-        until(lambda: children(k) == [], "the children are reaped")
+        until(lambda: k.children() == [], "the children are reaped")
         assert not alive(pid)
 
 
@@ -129,7 +109,7 @@ def test_errors_are_ours_and_an_ill_end_is_told(tmp_path):
     e = k.client()
     e.send("exit 0\n")
     e.rest()
-    until(lambda: children(k) == [], "the children are reaped")
+    until(lambda: k.children() == [], "the children are reaped")
     k.signal()
     code, errors = k.wait()
     assert code == 0
@@ -146,11 +126,11 @@ def test_max_connections_is_a_limit_of_children(family, tmp_path):
     with serving(family, tmp_path, "cat",
                  options=("-n", "2", "--refusal", "full")) as k:
         a, b = k.client(), k.client()
-        until(lambda: len(children(k)) == 2, "two children")
+        until(lambda: len(k.children()) == 2, "two children")
         assert k.client().rest() == b"full\n"
         a.done()
         assert a.rest() == b""
-        until(lambda: len(children(k)) == 1, "one is gone")
+        until(lambda: len(k.children()) == 1, "one is gone")
         d = k.client()
         d.send("x\n")
         assert d.line() == "x"
@@ -166,7 +146,7 @@ def test_life_timeout_ends_the_group(tmp_path):
     c = k.client()
     inner = int(c.line())
     assert c.drain() == b""
-    until(lambda: children(k) == [], "the child is reaped")
+    until(lambda: k.children() == [], "the child is reaped")
     until(lambda: not alive(inner), "its child is gone, too")
     k.signal()
     code, errors = k.wait()
@@ -178,13 +158,14 @@ def test_a_child_that_heeds_sigterm(tmp_path):
     k = Kquay("serve", "exec", "-l", "127.0.0.1:0", "--life-timeout", "100ms",
               "--linger", "1h", "--", "sleep", "1000")
     assert k.client().rest() == b""
-    until(lambda: children(k) == [], "the child is reaped")
+    until(lambda: k.children() == [], "the child is reaped")
     k.signal()
     assert k.wait()[0] == 0
 
 
-def test_sigterm_waits_for_the_children(tmp_path):
-    k = Kquay("serve", "exec", "-l", "127.0.0.1:0", "--", "cat")
+@pytest.mark.parametrize("io", [(), PIPES])
+def test_sigterm_waits_for_the_children(io):
+    k = Kquay("serve", "exec", "-l", "127.0.0.1:0", *io, "--", "cat")
     c = k.client()
     c.send("a\n")
     assert c.line() == "a"
@@ -205,12 +186,13 @@ def connects(k):
     return True
 
 
-def test_a_second_sigterm_does_not_wait(tmp_path):
-    k = Kquay("serve", "exec", "-l", "127.0.0.1:0", "--", "cat")
+@pytest.mark.parametrize("io", [(), PIPES])
+def test_a_second_sigterm_does_not_wait(io):
+    k = Kquay("serve", "exec", "-l", "127.0.0.1:0", *io, "--", "cat")
     c = k.client()
     c.send("a\n")
     assert c.line() == "a"
-    pid, = children(k)
+    pid, = k.children()
     k.signal()
     # Two at once may be one.
     until(lambda: not connects(k), "nobody listens")
@@ -230,7 +212,7 @@ def test_as_another_user(tmp_path):
         assert c.line() == str(nobody.pw_gid)
         assert "0" not in c.line().split()
         assert c.rest() == b""
-        until(lambda: children(k) == [], "the child is reaped")
+        until(lambda: k.children() == [], "the child is reaped")
     with serving("tcp4", tmp_path, "sh", "-c", "id -u; id -G",
                  options=("-g", "daemon")) as k:
         c = k.client()
@@ -301,7 +283,7 @@ def test_many(family, tmp_path):
         c = k.client()
         c.send("x\n")
         assert c.line() == "x"
-        before = descriptors(k.p.pid)
+        before = k.descriptors()
         for _ in range(10):
             clients = [k.client() for _ in range(30)]
             for i, one in enumerate(clients):
@@ -310,8 +292,8 @@ def test_many(family, tmp_path):
             for i, one in enumerate(clients):
                 assert one.rest() == f"{i}\n".encode()
                 one.close()
-            until(lambda: len(children(k)) == 1, "all are reaped")
-        assert descriptors(k.p.pid) == before
+            until(lambda: len(k.children()) == 1, "all are reaped")
+        assert k.descriptors() == before
 
 
 def test_the_peer_hangs_up(tmp_path):
@@ -321,7 +303,7 @@ def test_the_peer_hangs_up(tmp_path):
         c.send("x\n")
         assert c.line() == "x"
         c.close()
-        until(lambda: children(k) == [], "the child is reaped")
+        until(lambda: k.children() == [], "the child is reaped")
 
 
 def logged(errors):
@@ -344,7 +326,7 @@ def test_errors_in_the_log(script, lines):
     c = k.client()
     name = c.name()
     c.rest()
-    until(lambda: children(k) == [], "the child is reaped")
+    until(lambda: k.children() == [], "the child is reaped")
     k.signal()
     code, errors = k.wait()
     assert code == 0
@@ -357,7 +339,7 @@ def test_errors_in_the_log_are_harmless():
     k = Kquay("serve", "exec", "-l", "127.0.0.1:0", "--errors", "log", "--",
               "sh", "-c", "printf 'a\\033[2Jb\\0c\\377\\n' >&2")
     k.client().rest()
-    until(lambda: children(k) == [], "the child is reaped")
+    until(lambda: k.children() == [], "the child is reaped")
     k.signal()
     errors = k.wait()[1]
     assert errors.count("\n") == 1 and errors.strip("\n").isprintable()
@@ -367,12 +349,10 @@ def test_no_descriptors_are_left_of_errors():
     k = Kquay("serve", "exec", "-l", "127.0.0.1:0", "--errors", "log", "--",
               "sh", "-c", "echo x >&2")
 
-    def descriptors():
-        return len(os.listdir(f"/proc/{k.p.pid}/fd"))
-    before = descriptors()
+    before = k.descriptors()
     for _ in range(50):
         k.client().rest()
-    until(lambda: children(k) == [] and descriptors() == before, "as before")
+    until(lambda: k.children() == [] and k.descriptors() == before, "as before")
     k.signal()
     code, errors = k.wait()
     assert code == 0 and logged(errors) == ["x"] * 50

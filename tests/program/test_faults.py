@@ -13,7 +13,6 @@ import time
 import pytest
 
 from kquay import DEADLINE, Kquay, connect, outspoken, running, until
-from relays import fixture_certs  # noqa: F401
 
 SANITIZED = "KQUAY_SANITIZE" in os.environ
 MIB = 1 << 20

@@ -9,7 +9,6 @@ import signal
 import socket
 import ssl
 import struct
-import subprocess
 
 import pytest
 
@@ -129,10 +128,7 @@ def test_in_is_from_the_peer(tmp_path):
     assert (d["in"], d["out"]) == (100000, 0)
 
 
-def test_tls_and_its_version(tmp_path):
-    certs = tmp_path / "certs"
-    certs.mkdir()
-    subprocess.run([os.environ["CERTS"], certs], check=True)
+def test_tls_and_its_version(tmp_path, certs):
     log = tmp_path / "log"
     args = conf(tmp_path, f"file:{log}",
                 f'tls {{ certificate = {{"{certs}/host.pem"}}\n'

@@ -148,14 +148,6 @@ def test_letters():
 # -- what is shown ----------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def etc(tmp_path_factory):
-    """A folder with certificates, for those that an example names."""
-    folder = tmp_path_factory.mktemp("etc")
-    subprocess.run([os.environ["CERTS"], folder], check=True)
-    return folder
-
-
 def here(text, folder):
     """The same, on this machine: with files, programs and rights it has."""
     for name in set(re.findall(r"/etc/kquay/([\w.-]+)", text)):
@@ -218,24 +210,24 @@ def displays(page):
         yield text.replace("\\e", "\\").replace("\\(dq", '"')
 
 
-def test_configurations_of_pages(etc):
+def test_configurations_of_pages(certs):
     shown = [text for page in (CONF, PAGE) for text in displays(page)
              if re.search(r"^service \"", text, re.M) and "SETTING" not in text]
-    assert sum(bool(meaning(text, etc)) for text in shown) >= 5
+    assert sum(bool(meaning(text, certs)) for text in shown) >= 5
 
 
-def test_commands_of_pages(etc):
+def test_commands_of_pages(certs):
     found = [command for text in displays(PAGE)
              for command in commands_in(text.replace("$ kquay", "kquay"))]
-    assert sum(bool(meaning(file_of(c), etc)) for c in found) >= 5
+    assert sum(bool(meaning(file_of(c), certs)) for c in found) >= 5
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.conf")),
                          ids=lambda p: p.stem)
-def test_examples(path, etc):
+def test_examples(path, certs):
     """They are good, and what check -v says of them means the same."""
-    said = meaning(path.read_text(), etc)
-    assert meaning(said, etc) == said
+    said = meaning(path.read_text(), certs)
+    assert meaning(said, certs) == said
 
 
 def blocks(text):
@@ -254,15 +246,15 @@ def without_name(text):
     return re.sub(r"^service .* \{$", "service {", text, flags=re.M)
 
 
-def test_migration(etc):
+def test_migration(certs):
     """Each file is good, and says what the command before it says."""
     before, pairs, files = [], 0, 0
     for language, text in blocks(MIGRATION):
         if language == "conf":
             files += 1
-            said = meaning(text, etc)
+            said = meaning(text, certs)
             for command in before:
-                assert without_name(meaning(file_of(command), etc)) == \
+                assert without_name(meaning(file_of(command), certs)) == \
                     without_name(said), command
                 pairs += 1
         before = commands_in(text) if language == "sh" else []
@@ -282,9 +274,9 @@ def test_haproxy_of_migration(tmp_path):
                        check=True, timeout=DEADLINE)
 
 
-def test_readme(etc):
+def test_readme(certs):
     for language, text in blocks(README):
         if language == "conf":
-            meaning(text, etc)
+            meaning(text, certs)
         for command in commands_in(text) if language == "sh" else []:
-            meaning(file_of(command), etc)
+            meaning(file_of(command), certs)

@@ -7,14 +7,12 @@ import os
 import pathlib
 import re
 import shutil
-import socket
 import subprocess
 
 import pytest
 
 from kquay import DEADLINE, connect, running, until
 from ports import free_port
-from relays import fixture_certs  # noqa: F401
 
 SANITIZED = "KQUAY_SANITIZE" in os.environ
 # How many times less there is to do where everything takes longer.

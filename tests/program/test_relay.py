@@ -9,7 +9,7 @@ import pytest
 
 from backends import Backend, backends, blackhole, receive
 from kquay import CONFIG, DEADLINE, USAGE, once, running, until
-from relays import (MIB, fixture_behind, fixture_certs, pair, relaying,
+from relays import (MIB, fixture_behind, pair, relaying,
                     s_server, sending, words)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from backends import Backend, backends, nameserver, receive
 from kquay import address, running, until
-from relays import (Failing, fixture_behind, fixture_certs, fixture_workers,
+from relays import (Failing, fixture_behind, fixture_workers,
                     names, pair, relaying, s_server)
 
 

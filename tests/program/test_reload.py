@@ -16,6 +16,7 @@ import pytest
 
 from kquay import DEADLINE, Kquay, connect, once, outspoken, until
 from workers import all_serve
+from process import alive, descriptors
 
 SANITIZED = "KQUAY_SANITIZE" in os.environ
 ANSWERS = 2 if SANITIZED else 1
@@ -91,10 +92,6 @@ class Talkers:
             t.join(DEADLINE)
             assert not t.is_alive()
         assert self.errors == []
-
-
-def descriptors(pid):
-    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def conf(tmp_path, workers, n, backend):
@@ -226,15 +223,6 @@ def test_upgrade_under_load(tmp_path, workers):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             k.kill()
-
-
-def alive(pid):
-    """Not gone, and not a zombie, which whoever inherits it may not reap."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as f:
-            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
 
 
 def test_an_upgrade_that_fails(tmp_path):

@@ -20,6 +20,7 @@ import threading
 import pytest
 
 from kquay import CONFIG, KQUAY, USAGE, connect, once, running, until
+from process import alive
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another")
@@ -51,13 +52,6 @@ def fixture_sandbox():
     with running("serve", "echo", "-l", "127.0.0.1:0") as k:
         if not is_confined(k.p.pid):
             pytest.skip("there is no sandbox here")
-
-
-@pytest.fixture(scope="module", name="certs")
-def fixture_certs(tmp_path_factory):
-    path = tmp_path_factory.mktemp("certs")
-    subprocess.run([os.environ["CERTS"], path], check=True)
-    return path
 
 
 @pytest.fixture(name="folder")
@@ -288,14 +282,6 @@ def test_page_and_upgrade(folder, user):
         os.kill(pids[-1], signal.SIGTERM)
         until(lambda: not alive(pids[-1]), "the last one to end")
     assert os.listdir(folder / "run") == []
-
-
-def alive(pid):
-    """A zombie is not."""
-    try:
-        return status(f"/proc/{pid}", "State")[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 # -- another user -------------------------------------------------------------

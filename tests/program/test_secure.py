@@ -1,7 +1,4 @@
-"""TLS and the PROXY protocol of services, with openssl, curl and others.
-
-CERTS names the script that makes certificates.
-"""
+"""TLS and the PROXY protocol of services, with openssl, curl and others."""
 
 import contextlib
 import os
@@ -18,13 +15,6 @@ from kquay import (CONFIG, DEADLINE, USAGE, Client, address, connect, once,
                    running)
 
 V2 = b"\r\n\r\n\0\r\nQUIT\n"
-
-
-@pytest.fixture(scope="module", name="certs")
-def fixture_certs(tmp_path_factory):
-    path = tmp_path_factory.mktemp("certs")
-    subprocess.run([os.environ["CERTS"], path], check=True)
-    return path
 
 
 def pair(certs, *names):

@@ -10,8 +10,8 @@ import pytest
 
 from backends import Backend, backends, blackhole, nobody, receive
 from kquay import DEADLINE, connect, until
-from relays import (RESET, descriptors, Failing, fixture_behind,
-                    fixture_workers, names, pair, relaying)
+from relays import Failing, fixture_behind, fixture_workers, names, pair, relaying
+from stream import RESET
 
 
 # -- who gets it ---------------------------------------------------------------
@@ -209,13 +209,13 @@ def test_who_leaves_the_queue():
                                         "--queue-timeout", "1m"]) as k:
             first = k.client()
             assert first.line() == "a"
-            before = descriptors(k)
+            before = k.descriptors()
             gone = connect(k.where)
-            until(lambda: descriptors(k) > before, "it waits")
-            with_it = descriptors(k)
+            until(lambda: k.descriptors() > before, "it waits")
+            with_it = k.descriptors()
             gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             gone.close()
-            until(lambda: descriptors(k) < with_it, "it has left")
+            until(lambda: k.descriptors() < with_it, "it has left")
             next_ = k.client()
             first.done()
             assert next_.line() == "a"
@@ -289,12 +289,12 @@ def test_who_leaves_while_it_is_dialled():
     """The attempt ends with its caller."""
     with blackhole() as hole:
         with relaying(hole, options=["--connect-timeout", "1m"]) as k:
-            before = descriptors(k)
+            before = k.descriptors()
             c = connect(k.where)
-            until(lambda: descriptors(k) == before + 2, "it dials")
+            until(lambda: k.descriptors() == before + 2, "it dials")
             c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             c.close()
-            until(lambda: descriptors(k) == before, "both are gone")
+            until(lambda: k.descriptors() == before, "both are gone")
 
 
 def test_a_target_that_fails_is_left_alone(workers):
@@ -352,11 +352,11 @@ def test_a_target_dies_in_mid_stream(family, behind, tmp_path):
         for c, word in ((live, b"live"), (dying, b"die")):
             c.send(word)
             assert c.s.recv(100) == word
-        before = descriptors(k)
+        before = k.descriptors()
         dying.send(b"x")
         assert dying.closed()
         dying.close()
-        until(lambda: descriptors(k) == before - 2, "both ends are gone")
+        until(lambda: k.descriptors() == before - 2, "both ends are gone")
         live.done()
         assert live.rest() == b""
 
@@ -457,7 +457,7 @@ def test_nothing_is_left_behind(workers):
                       options=["--fail-limit", "none", "-n", 40,
                                *workers]) as k:
             assert names(k, 3).total() == 3
-            before = descriptors(k)
+            before = k.descriptors()
             for _ in range(20):
                 clients = [k.client() for _ in range(30)]
                 for c in clients:
@@ -465,7 +465,7 @@ def test_nothing_is_left_behind(workers):
                     c.done()
                     assert c.rest() == b""
                     c.close()
-            until(lambda: descriptors(k) == before, "all are closed")
+            until(lambda: k.descriptors() == before, "all are closed")
 
 
 def test_it_drains():

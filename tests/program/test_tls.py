@@ -1,11 +1,10 @@
 """libkquay's TLS with others': openssl s_client and s_server, and curl.
 
-SEALED names the program, CERTS the script that makes certificates.
+SEALED names the program.
 """
 
 import contextlib
 import os
-import pathlib
 import queue
 import re
 import shutil
@@ -18,15 +17,7 @@ import time
 import pytest
 
 SEALED = os.environ["SEALED"]
-CERTS = os.environ["CERTS"]
 DEADLINE = 20
-
-
-@pytest.fixture(scope="module")
-def certs(tmp_path_factory):
-    path = tmp_path_factory.mktemp("certs")
-    subprocess.run([CERTS, path], check=True)
-    return path
 
 
 class Process:
