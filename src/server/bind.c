@@ -46,6 +46,7 @@ static int listen_unix(struct kquay *q, const struct sockaddr_un *sun,
     mode_t mode);
 static int remove_dead(const struct sockaddr_un *sun);
 static int own(struct listener *l, const char *dir, const char *path);
+static int give_up(int fd);
 static int complain(struct kquay *q, const char *what);
 
 /* See kquay_listen(). */
@@ -140,7 +141,7 @@ bind_one(struct kquay *q, const struct addrinfo *ai, in_port_t *port)
 	struct sockaddr *sa = (struct sockaddr *)&ss;
 	socklen_t salen = ai->ai_addrlen;
 	char text[ADDR_TEXT];
-	int fd, saved;
+	int fd;
 
 	memcpy(&ss, ai->ai_addr, salen);
 	if (*port_of(sa) == 0)
@@ -155,9 +156,7 @@ bind_one(struct kquay *q, const struct addrinfo *ai, in_port_t *port)
 	}
 	if (kquay_listener_new(q, fd, text) != NULL)
 		return 0;
-	saved = errno;
-	close(fd);
-	errno = saved;
+	(void)give_up(fd);
 	return complain(q, text);
 }
 
@@ -169,47 +168,41 @@ bind_one(struct kquay *q, const struct addrinfo *ai, in_port_t *port)
 static int
 listen_inet(struct kquay *q, const struct sockaddr *sa, socklen_t salen)
 {
-	int fd, on = 1, saved;
+	int fd, on = 1;
 
 	fd = socket(sa->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
 	    0);
 	if (fd == -1)
 		return -1;
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == -1)
-		goto fail;
+		return give_up(fd);
 	/*
 	 * A dual-stack socket would show IPv4 peers as mapped addresses,
 	 * and every access rule would need two forms.  One family, one socket.
 	 */
 	if (sa->sa_family == AF_INET6 &&
 	    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) == -1)
-		goto fail;
+		return give_up(fd);
 	/* The first of a team's finds out whether others listen there. */
 	if ((q->conf.flags & KQUAY_REUSEPORT) &&
 	    ((q->team != NULL && q->member == 0 && !is_free(sa, salen)) ||
 		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) ==
 		    -1))
-		goto fail;
+		return give_up(fd);
 	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == -1)
-		goto fail;
+		return give_up(fd);
 	if (q->conf.keepalive != 0)
 		kquay_os_keepalive(fd, q->conf.keepalive);
 	if (bind(fd, sa, salen) == -1 || listen(fd, q->conf.backlog) == -1)
-		goto fail;
+		return give_up(fd);
 	return fd;
-
-fail:
-	saved = errno;
-	close(fd);
-	errno = saved;
-	return -1;
 }
 
 /* Whether an address can be bound by who does not share it.  0 with errno. */
 static int
 is_free(const struct sockaddr *sa, socklen_t salen)
 {
-	int fd, on = 1, rc, saved;
+	int fd, on = 1, rc;
 
 	fd = socket(sa->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd == -1)
@@ -219,9 +212,7 @@ is_free(const struct sockaddr *sa, socklen_t salen)
 		rc = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
 	if (rc == 0)
 		rc = bind(fd, sa, salen);
-	saved = errno;
-	close(fd);
-	errno = saved;
+	(void)give_up(fd);
 	return rc == 0;
 }
 
@@ -428,22 +419,16 @@ listen_unix(struct kquay *q, const struct sockaddr_un *sun, mode_t mode)
 	if (rc == -1 && errno == EADDRINUSE && remove_dead(sun) == 0)
 		rc = bind(fd, sa, sizeof(*sun));
 	if (rc == -1)
-		goto fail;
+		return give_up(fd);
 	/* Until it listens nobody can connect, whatever the umask left. */
 	if (chmod(sun->sun_path, mode) == -1 ||
 	    listen(fd, q->conf.backlog) == -1) {
 		saved = errno;
 		unlink(sun->sun_path);
 		errno = saved;
-		goto fail;
+		return give_up(fd);
 	}
 	return fd;
-
-fail:
-	saved = errno;
-	close(fd);
-	errno = saved;
-	return -1;
 }
 
 /* Remove a socket that nobody listens on.  0, or -1 with errno. */
@@ -469,6 +454,17 @@ remove_dead(const struct sockaddr_un *sun)
 		return unlink(sun->sun_path);
 	/* Connected, or it was too busy to be, or it is of another type. */
 	errno = rc == -1 && err == EACCES ? EACCES : EADDRINUSE;
+	return -1;
+}
+
+/* Close fd.  -1, with errno as it was. */
+static int
+give_up(int fd)
+{
+	int saved = errno;
+
+	close(fd);
+	errno = saved;
 	return -1;
 }
 
