@@ -1,3 +1,4 @@
+/* The common part of the servers; echo.h has the contracts. */
 #include "echo.h"
 
 #include <sys/types.h>

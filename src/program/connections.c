@@ -1,3 +1,10 @@
+/*
+ * A list of connections, gathered and printed.
+ *
+ * At most twice the limit is kept: when there is no more room the half with
+ * the larger ids goes.  So a page of a hundred thousand takes no memory for
+ * the others.
+ */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>

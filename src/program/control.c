@@ -1,3 +1,10 @@
+/*
+ * The control socket: one request, one answer.
+ *
+ * What the loops of all workers are asked for (gather.h), and what becomes of a
+ * reload or an upgrade, is known later.  Until then a struct asked has the
+ * client's id, which stays its own if the client has gone in the meantime.
+ */
 #include <sys/types.h>
 
 #include <errno.h>

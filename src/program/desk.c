@@ -1,3 +1,7 @@
+/*
+ * The desk: its two loops are opened, handed on and closed alike, and either
+ * may be missing.
+ */
 #include <sys/types.h>
 
 #include <err.h>

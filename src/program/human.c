@@ -1,3 +1,6 @@
+/*
+ * Numbers as people read them: their first digits, and a unit.
+ */
 #include <inttypes.h>
 #include <stdio.h>
 

@@ -1,3 +1,6 @@
+/*
+ * Writing JSON: what is open is a stack of what will close it.
+ */
 #include <assert.h>
 #include <inttypes.h>
 

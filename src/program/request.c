@@ -1,3 +1,7 @@
+/*
+ * What the control socket is asked, read word by word: a table has what may
+ * follow each verb.
+ */
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>

@@ -1,3 +1,7 @@
+/*
+ * Rooms of a chat.  What was said is in two lists, of its room and of all, so
+ * that the oldest line of either is at hand.
+ */
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>

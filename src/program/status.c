@@ -1,3 +1,6 @@
+/*
+ * The state of the program: made, filled and freed.  status_*.c print it.
+ */
 #include <sys/types.h>
 
 #include <stdlib.h>

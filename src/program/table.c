@@ -1,3 +1,7 @@
+/*
+ * A table for people: its cells are kept as text, and printed once the width of
+ * each column is known.
+ */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdint.h>

@@ -1,3 +1,6 @@
+/*
+ * Why callers are turned away: from errno to a kind, and its name.
+ */
 #include <errno.h>
 
 #include "tally.h"

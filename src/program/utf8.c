@@ -1,3 +1,7 @@
+/*
+ * UTF-8, read as RFC 3629 wants it: nothing in a form that is too long, and no
+ * halves of pairs.
+ */
 #include <stddef.h>
 
 #include "utf8.h"

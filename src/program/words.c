@@ -1,3 +1,6 @@
+/*
+ * A list of words, each a copy of its own.
+ */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,6 +1,7 @@
 /*
- * What outgoing connections are made of: names become addresses (resolve.c; the
- * service may ask, too, by request.c), the addresses race (race.c), and the winner is a connection (dial.c).
+ * What outgoing connections are made of: names become addresses (resolve.c;
+ * the service may ask, too, by request.c), the addresses race (race.c), and the
+ * winner is a connection (dial.c).
  */
 #ifndef KQUAY_DIAL_H
 #define KQUAY_DIAL_H

@@ -1,3 +1,4 @@
+/* The name server; t_server_dns.h has the contracts. */
 #include "t_server_dns.h"
 
 #include <arpa/inet.h>

@@ -1,3 +1,4 @@
+/* Far ends of streams; t_server_far.h has the contracts. */
 #include "t_server_far.h"
 
 #include <sys/socket.h>

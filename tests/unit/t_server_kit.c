@@ -1,3 +1,4 @@
+/* A loop and its peers; t_server_kit.h has the contracts. */
 #include "t_server_kit.h"
 
 #include <sys/un.h>

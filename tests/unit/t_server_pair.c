@@ -1,3 +1,4 @@
+/* Pairs of peers; t_server_pair.h has the contracts. */
 #include "t_server_pair.h"
 
 #include "server.h"

@@ -1,3 +1,4 @@
+/* TLS for the tests; t_server_tls_kit.h has the contracts. */
 #include "t_server_tls_kit.h"
 
 #include <openssl/x509.h>
