@@ -1,3 +1,4 @@
+/* The tracer; t_calls_kit.h has the contracts. */
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
