@@ -77,6 +77,6 @@ memory_log(const struct program_conf *conf)
 
 	TAILQ_FOREACH(service, &conf->services, next)
 		all += memory_of(service, conf->workers);
-	log_line(LEVEL_DEBUG, "connections take at most %sB of memory",
+	log_line(LEVEL_INFO, "connections take at most %sB of memory",
 	    human_size(text, all));
 }
