@@ -377,19 +377,23 @@ vnode_rescan(struct kqueue *q, struct object *o)
 
 /* -- the filter ------------------------------------------------------------ */
 
-/* A socket, a pipe without a name, an eventfd, a queue: no files. */
+/*
+ * A socket, a pipe without a name, an eventfd, a queue: no files.  Nor is a
+ * process, whose descriptor passes for a regular one.
+ */
 static int
 check_type(int fd, const struct stat *st)
 {
 	static const unsigned long nameless[] = {
 		0x50495045, /* PIPEFS_MAGIC */
 		0x534f434b, /* SOCKFS_MAGIC */
-		0x09041934  /* ANON_INODE_FS_MAGIC */
+		0x09041934, /* ANON_INODE_FS_MAGIC */
+		0x50494446  /* PID_FS_MAGIC */
 	};
 	struct statfs fs;
 	size_t i;
 
-	if (S_ISREG(st->st_mode) || S_ISDIR(st->st_mode))
+	if (S_ISDIR(st->st_mode))
 		return 0;
 	if (fstatfs(fd, &fs) == -1)
 		return errno;

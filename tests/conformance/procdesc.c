@@ -178,6 +178,26 @@ START_TEST(other_descriptors)
 }
 END_TEST
 
+/* R-PDESC-03: a process is neither a file nor a socket. */
+START_TEST(other_filters)
+{
+	struct child c = t_held(7);
+
+	t_fails(EINVAL, (uintptr_t)c.pd, EVFILT_VNODE, EV_ADD, NOTE_ATTRIB, 0,
+	    NULL);
+	t_gone(c.pd, EVFILT_VNODE);
+#ifdef EVFILT_EMPTY
+	t_fails(EINVAL, (uintptr_t)c.pd, EVFILT_EMPTY, EV_ADD, 0, 0, NULL);
+#endif
+#ifdef EVFILT_EXCEPT
+	t_fails(EINVAL, (uintptr_t)c.pd, EVFILT_EXCEPT, EV_ADD, NOTE_OOB, 0,
+	    NULL);
+#endif
+	t_let_go(&c);
+	t_reap(&c, 7);
+}
+END_TEST
+
 /* R-PDESC-04: never silence. */
 START_TEST(forks_are_not_told)
 {
@@ -223,6 +243,7 @@ main(void)
 	tcase_add_test(tc, beside_other_filters);
 	tcase_add_test(tc, exit_not_wanted);
 	tcase_add_test(tc, other_descriptors);
+	tcase_add_test(tc, other_filters);
 	tcase_add_test(tc, forks_are_not_told);
 	tcase_add_test(tc, close_removes_it);
 	return t_end();
