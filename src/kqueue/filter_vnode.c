@@ -465,11 +465,15 @@ static bool
 vnode_report(struct kqueue *q, struct object *o, struct kevent *ev)
 {
 	struct vnode *v = vnode_of(o);
+	bool level = (o->o_knote.kn_flags & EV_CLEAR) == 0;
 
+	/* It may have stood here since it was last returned. */
+	if (level)
+		inotify_collect(q);
 	ev->fflags = v->v_notes;
 	if (v->v_revoked)
 		ev->flags |= EV_EOF;
-	if ((o->o_knote.kn_flags & EV_CLEAR) == 0)
+	if (level)
 		return v->v_revoked || v->v_notes != 0;
 	v->v_notes = 0;
 	o->o_knote.kn_status &= (uint8_t)~KN_ACTIVE;
