@@ -326,18 +326,20 @@ turn_begun(struct turn *t, const struct begun *b)
 
 /*
  * A signal came while nothing was found.  What its handler did, and the signal
- * itself if it is watched, may be an event: look without waiting.
+ * itself if it is watched, may be an event: look without waiting.  Linux also
+ * ends a wait when the process is stopped and goes on, or is traced: nobody
+ * expects that who catches nothing.
  */
 static SELDOM int
 interrupted(struct turn *t)
 {
-	bool ignored = signal_only_ignored();
+	bool caught = !signal_only_ignored() && signal_has_handlers();
 	int error;
 
 	error = turn(t, &at_once);
 	if (error != 0 || t->t_stored > 0)
 		return error;
-	return ignored ? 0 : EINTR;
+	return caught ? EINTR : 0;
 }
 
 /* When a wait began by the coarse clock, or later, by less than its tick. */

@@ -767,6 +767,8 @@ void signal_pending(struct kqueue *, int signo);
  */
 void signal_wait_begin(void);
 bool signal_only_ignored(void);
+/* The program may have caught a signal: it has a handler for one, or had. */
+bool signal_has_handlers(void);
 /* There may be signals that could not be looked for: wait for a moment only. */
 bool signal_blind(const struct kqueue *);
 /* In a forked child: the program's own dispositions again, nothing watched. */

@@ -57,6 +57,7 @@ static struct lock signals_word;
 static pid_t owner;          /* the process whose queues watch */
 static uint32_t watch_epoch; /* odd: a first watch begins or a last one ends */
 static uint32_t plain; /* signals_plain_begin() without its end; the lock */
+static bool handlers;  /* atomic: the program has one, or had */
 
 /* What hook() found since signal_wait_begin(), in this thread. */
 enum { MARK_IGNORED = 1, MARK_CAUGHT = 2 };
@@ -285,6 +286,12 @@ vforked_action(int signo, const struct sigaction *action, struct sigaction *old)
 	return 0;
 }
 
+static BARE_CODE bool
+is_handler(void (*handler)(int))
+{
+	return handler != SIG_DFL && handler != SIG_IGN;
+}
+
 BARE_CODE int
 signal_action(int signo, const struct sigaction *action, struct sigaction *old)
 {
@@ -295,6 +302,8 @@ signal_action(int signo, const struct sigaction *action, struct sigaction *old)
 
 	if (real_sigaction == NULL)
 		find_real();
+	if (action != NULL && is_handler(action->sa_handler))
+		__atomic_store_n(&handlers, true, __ATOMIC_RELAXED);
 	bit = signo < 1 || signo > LAST_SIGNAL ? 0 : signal_bit(signo);
 	watched =
 	    bit != 0 && ((epoch & 1) != 0 || (signals_watched() & bit) != 0);
@@ -489,6 +498,25 @@ signal_only_ignored(void)
 
 	marks = 0;
 	return only_ignored;
+}
+
+/*
+ * Of a handler that has gone only signal_action() knows; of one that came by
+ * another way, only the kernel.
+ */
+bool
+signal_has_handlers(void)
+{
+	struct sigaction now;
+	int signo;
+
+	for (signo = 1; signo <= LAST_SIGNAL &&
+	     !__atomic_load_n(&handlers, __ATOMIC_RELAXED);
+	     signo++)
+		if (signal_action(signo, NULL, &now) == 0 &&
+		    is_handler(now.sa_handler))
+			__atomic_store_n(&handlers, true, __ATOMIC_RELAXED);
+	return __atomic_load_n(&handlers, __ATOMIC_RELAXED);
 }
 
 /* -- watching -------------------------------------------------------------- */
