@@ -34,7 +34,6 @@ kquay_os_late_port(int fd)
 	(void)fd;
 }
 
-/* How long they ask, and how often, some let nobody say. */
 int
 kquay_os_connected(int fd)
 {
@@ -42,6 +41,7 @@ kquay_os_connected(int fd)
 	return 0;
 }
 
+/* How long they ask, and how often, some let nobody say. */
 void
 kquay_os_keepalive(int fd, int seconds)
 {
