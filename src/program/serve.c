@@ -63,6 +63,7 @@ static void been_round(struct errand *);
 static void drain(struct service *);
 static void retire(unsigned, struct errand *);
 static void retired(struct errand *);
+static void end(struct service *);
 static void limit(struct service *, int);
 static kquay_watch_fn on_limit;
 static void ended(struct service *);
@@ -512,7 +513,18 @@ drain(struct service *s)
 		serve_retire(s, s->conf->drain_ms);
 	else
 		while (s->stops < stopping)
-			service_stop(s);
+			end(s);
+}
+
+/* It has had its time, and so have its programs. */
+static void
+end(struct service *s)
+{
+	int (*lends)(const struct service_conf *) = s->conf->handler->lends;
+
+	service_stop(s);
+	if (lends != NULL && lends(s->conf))
+		service_stop(s);
 }
 
 void
@@ -554,13 +566,13 @@ limit(struct service *s, int ms)
 	EV_SET(&ev, (uintptr_t)s, EVFILT_TIMER,
 	    ms == -1 ? EV_DELETE : EV_ADD | EV_ONESHOT, 0, ms, NULL);
 	if (kquay_watch(worker_chief(), &ev, on_limit, s) == -1 && ms != -1)
-		service_stop(s);
+		end(s);
 }
 
 static void
 on_limit(struct kquay *q, const struct kevent *ev, void *arg)
 {
-	service_stop(arg);
+	end(arg);
 }
 
 /* The last connection of s has ended. */

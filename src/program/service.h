@@ -88,6 +88,8 @@ struct service_handler {
 	/* Where a caller is relayed to; NULL: nowhere.  May be NULL itself. */
 	const char *(*to)(struct kquay_conn *c);
 	int single; /* it runs in one worker, whatever their number */
+	/* Programs have its sockets: who is to end them stops it twice. */
+	int (*lends)(const struct service_conf *conf);
 	/* How many connections it dials at once.  NULL: none. */
 	uint32_t (*max_dial)(const struct service_conf *conf);
 	/* How many descriptors each has besides its own.  NULL: none. */

@@ -405,6 +405,12 @@ static const char *const io_names[] = { "socket", "pipes", NULL };
 static const char *const errors_names[] = { "inherit", "socket", "discard",
 	"log", NULL };
 
+static int
+exec_lends(const struct service_conf *conf)
+{
+	return ((const struct exec_conf *)conf)->io == IO_SOCKET;
+}
+
 static const struct setting exec_settings[] = {
 	{ .name = "command",
 	    .type = SETTING_WORDS,
@@ -427,7 +433,7 @@ static const struct setting exec_settings[] = {
 	    .offset = OFFSET(base.drain_ms),
 	    .max = SETTING_TIME_MAX,
 	    .none = 1,
-	    .def = "none",
+	    .def = "1m",
 	    .arg = "TIME",
 	    .help = "let programs go on for so long at the end" },
 	{ .name = "io",
@@ -491,6 +497,7 @@ const struct service_handler service_exec = {
 	.memory = sizeof(struct child) + 1024, /* and its watches, its name */
 	.check = exec_check,
 	.needs = exec_needs,
+	.lends = exec_lends,
 	.descriptors = exec_descriptors,
 	.start = exec_start,
 	.end = exec_end,

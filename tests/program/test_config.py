@@ -138,6 +138,26 @@ def test_long_and_binary_files(tmp_path):
         (CONFIG, "kquay: a.conf: holds a NUL byte\n")
 
 
+@pytest.mark.parametrize("handler", ["chat", "echo", "discard", "daytime",
+                                     "exec", "relay"])
+def test_what_has_no_limit_by_default(handler, tmp_path):
+    """Each has its reason in kquay.conf(5)."""
+    more = {"exec": "command = cat", "relay": 'to = "localhost:1"'}
+    (tmp_path / "a.conf").write_text(
+        f'service "a" {{ handler = {handler} listen = ":1"\n'
+        f'{more.get(handler, "")} }}\n')
+    printed = check(tmp_path / "a.conf", "-v").stdout
+    none = set(re.findall(r'^\t*([a-z-]+) = "none"$', printed, re.M))
+    want = {"max-per-source", "life-timeout", "keepalive", "rate", "client",
+            "exit-when-idle"}
+    if handler == "exec":
+        want |= {"idle-timeout"}
+    if handler == "relay":
+        # In no queue is nobody; a target's share is max-connections.
+        want |= {"queue", "max-per-target", "check", "send-proxy"}
+    assert none == want
+
+
 def bounds(path):
     """What check -v says of memory, in bytes."""
     unit = {"": 1, "k": 1 << 10, "M": 1 << 20, "G": 1 << 30}

@@ -203,6 +203,24 @@ def test_a_second_sigterm_does_not_wait(io):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.parametrize("limit", ["0s", "200ms"])
+@pytest.mark.parametrize("io", ["socket", "pipes"])
+def test_drain_timeout(io, limit):
+    """What has not ended by then is killed."""
+    k = Kquay("serve", "exec", "-l", "127.0.0.1:0", "--io", io,
+              "--drain-timeout", limit, "--", "sh", "-c", "echo a; exec cat")
+    try:
+        c = k.client()
+        assert c.line() == "a"
+        pid, = k.children()
+        k.signal()
+        assert c.drain() == b""
+        assert k.wait()[0] == 0
+        until(lambda: not alive(pid), "the child is gone")
+    finally:
+        k.kill()
+
+
 def test_as_another_user(tmp_path):
     nobody = pwd.getpwnam("nobody")
     with serving("tcp4", tmp_path, "sh", "-c", "id -u; id -g; id -G",

@@ -458,19 +458,6 @@ def test_a_reload_leaves_no_zombie(tmp_path):
         assert k.client().line() == "two"
 
 
-def test_drain_timeout():
-    k = Kquay("serve", "exec", "-l", "127.0.0.1:0", *PIPES, "--drain-timeout",
-              "200ms", "--", "cat")
-    c = k.client()
-    c.send("a\n")
-    assert c.line() == "a"
-    pid, = k.children()
-    k.signal()
-    assert c.drain() == b""
-    assert k.wait()[0] == 0
-    until(lambda: not alive(pid), "the child is gone")
-
-
 def test_what_tls_and_idle_timeout_need(certs):
     for options, name in (
             (("--tls-certificate", str(certs / "host.pem"), "--tls-key",
