@@ -63,7 +63,7 @@ struct kevent {
 	kevp__->ext[2] = kevp__->ext[3] = 0;				\
 } while (0)
 
-/* -- flags: what to do (given), how it is registered (returned) -------------- */
+/* -- flags: what to do (given), how it is registered (returned) ------------ */
 
 #define EV_ADD		0x0001	/* add, or change what is there */
 #define EV_DELETE	0x0002	/* remove, with what is pending */
@@ -84,7 +84,7 @@ struct kevent {
 #define EV_ERROR	0x4000	/* returned: data is an errno value */
 #define EV_EOF		0x8000	/* returned: end of file, fflags may say why */
 
-/* -- fflags of EVFILT_READ and EVFILT_WRITE ---------------------------------- */
+/* -- fflags of EVFILT_READ and EVFILT_WRITE -------------------------------- */
 
 #define NOTE_LOWAT	0x00000001	/* data of the change is the threshold */
 #define NOTE_FILE_POLL	0x00000002	/* READ of a file: always active */
@@ -92,11 +92,11 @@ struct kevent {
 #define NOTE_NODATA	0x00000200	/* Linux: data is not needed and will be 1;
 					   saves a system call per event */
 
-/* -- fflags of EVFILT_EXCEPT ------------------------------------------------- */
+/* -- fflags of EVFILT_EXCEPT ----------------------------------------------- */
 
 #define NOTE_OOB	0x00000004
 
-/* -- fflags of EVFILT_PROC; of EVFILT_PROCDESC: NOTE_EXIT -------------------- */
+/* -- fflags of EVFILT_PROC; of EVFILT_PROCDESC: NOTE_EXIT ------------------ */
 
 #define NOTE_EXIT	0x80000000	/* data is the status, see wait(2) */
 #define NOTE_FORK	0x40000000
@@ -108,7 +108,7 @@ struct kevent {
 #define NOTE_PCTRLMASK	0xf0000000
 #define NOTE_PDATAMASK	0x000fffff
 
-/* -- fflags of EVFILT_VNODE: wanted; returned: happened ---------------------- */
+/* -- fflags of EVFILT_VNODE: wanted; returned: happened -------------------- */
 
 #define NOTE_DELETE	0x00000001	/* a name of it was removed or replaced */
 #define NOTE_WRITE	0x00000002	/* written to; a name came or went in it */
@@ -122,12 +122,12 @@ struct kevent {
 #define NOTE_CLOSE_WRITE 0x00000200	/* closed, and was open for writing */
 #define NOTE_READ	0x00000400	/* it was read */
 
-/* -- fflags of EVFILT_FS: wanted; returned: happened ------------------------- */
+/* -- fflags of EVFILT_FS: wanted; returned: happened ----------------------- */
 
 #define VQ_MOUNT	0x00000008	/* a file system was mounted */
 #define VQ_UNMOUNT	0x00000010	/* one was unmounted */
 
-/* -- fflags of EVFILT_TIMER: at most one unit; none is milliseconds ---------- */
+/* -- fflags of EVFILT_TIMER: at most one unit; none is milliseconds -------- */
 
 #define NOTE_SECONDS	0x00000001
 #define NOTE_MSECONDS	0x00000002
@@ -136,7 +136,7 @@ struct kevent {
 #define NOTE_ABSTIME	0x00000010	/* data is a time of the wall clock */
 #define NOTE_ABSOLUTE	0x00000040	/* macOS: NOTE_ABSTIME and one-shot */
 
-/* -- fflags of EVFILT_USER --------------------------------------------------- */
+/* -- fflags of EVFILT_USER ------------------------------------------------- */
 
 #define NOTE_FFNOP	0x00000000	/* leave the stored bits */
 #define NOTE_FFAND	0x40000000	/* stored bits &= given bits */
@@ -146,7 +146,7 @@ struct kevent {
 #define NOTE_FFLAGSMASK	0x00ffffff
 #define NOTE_TRIGGER	0x01000000	/* make it active */
 
-/* -- flags of kqueuex() ------------------------------------------------------ */
+/* -- flags of kqueuex() ---------------------------------------------------- */
 
 #define KQUEUE_CLOEXEC	0x00000001
 
