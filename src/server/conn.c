@@ -57,6 +57,7 @@ static void release(struct kquay_conn *c);
 static void flushed(struct kquay_conn *c, int slow);
 static void linger(struct kquay_conn *c);
 static void give_up(struct kquay_conn *c);
+static void wake(struct kquay_conn *c);
 static void unready(struct kquay_conn *c);
 static void tell(struct kquay_conn *c);
 static int adopt_fd(struct kquay_conn *c, int *fl);
@@ -402,7 +403,7 @@ writable(struct kquay_conn *c)
 	if ((c->flags & C_CHOKED) &&
 	    kquay_pending(c) <= kquay_pool_loop(c)->conf.outlo) {
 		c->flags &= ~C_CHOKED;
-		kquay_conn_wake(c);
+		wake(c);
 		if ((c->state == CONN_OPEN || c->state == CONN_HALF) &&
 		    c->ops->drained != NULL)
 			c->ops->drained(c);
@@ -575,8 +576,8 @@ kquay_conn_feed(struct kquay_conn *c)
 
 /* c may be read from again: what was kept is passed on when the loop comes to
    it. */
-void
-kquay_conn_wake(struct kquay_conn *c)
+static void
+wake(struct kquay_conn *c)
 {
 	if (c->state == CONN_OPEN && !(c->flags & C_BLOCKED) &&
 	    (c->flags & (C_KEPT | C_EOF)))
@@ -735,7 +736,7 @@ kquay_pause(struct kquay_conn *c, int on)
 		c->flags &= ~C_PAUSED;
 	if (c->state != CONN_OPEN && c->state != CONN_SPLICE)
 		return;
-	kquay_conn_wake(c);
+	wake(c);
 	kquay_conn_interest(c);
 }
 
@@ -764,7 +765,7 @@ kquay_setops(struct kquay_conn *c, const struct kquay_ops *ops)
 {
 	c->ops = ops != NULL ? ops : &kquay_pool_loop(c)->ops;
 	kquay_input_unsee(c);
-	kquay_conn_wake(c); /* what is kept may be enough for them */
+	wake(c); /* what is kept may be enough for them */
 }
 
 const char *

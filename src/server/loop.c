@@ -34,6 +34,7 @@ static int next_due(struct kquay *q);
 static int next_tick(struct kquay *q);
 static int collect(struct kquay *q, int ms);
 static void dispatch(struct kquay *q, const struct kevent *ev);
+static int flush(struct kquay *q);
 static int apply(struct kquay *q, const struct kevent *changes, int n);
 
 struct kquay *
@@ -129,7 +130,7 @@ kquay_step(struct kquay *q, int ms)
 	int n;
 
 	n = step(q, ms);
-	if (n != -1 && kquay_loop_flush(q) == -1)
+	if (n != -1 && flush(q) == -1)
 		return -1;
 	return n;
 }
@@ -145,7 +146,7 @@ kquay_due(struct kquay *q)
 {
 	if (!q->running) {
 		kquay_output_uncork(q);
-		kquay_loop_flush(q);
+		flush(q);
 	}
 	return next_due(q);
 }
@@ -286,8 +287,8 @@ apply(struct kquay *q, const struct kevent *changes, int n)
 }
 
 /* Apply all changes now.  A connection whose change fails is ended. */
-int
-kquay_loop_flush(struct kquay *q)
+static int
+flush(struct kquay *q)
 {
 	struct kevent failed;
 	int i, n = q->nchanges;

@@ -349,7 +349,6 @@ struct kquay {
 int kquay_loop_change(struct kquay *q, const struct kevent *change);
 void kquay_loop_forget(struct kquay *q, uintptr_t tag, int fd);
 int kquay_loop_apply(struct kquay *q, const struct kevent *change);
-int kquay_loop_flush(struct kquay *q);
 void kquay_loop_clock(struct kquay *q);
 void kquay_loop_stop(struct kquay *q);
 
@@ -486,7 +485,6 @@ void kquay_conn_end(struct kquay_conn *c, enum kquay_why why, int err);
 void kquay_conn_expire(struct kquay_conn *c);
 void kquay_conn_starve(struct kquay_conn *c);
 void kquay_conn_feed(struct kquay_conn *c);
-void kquay_conn_wake(struct kquay_conn *c);
 void kquay_conn_ready(struct kquay_conn *c);
 void kquay_conn_resume(struct kquay *q);
 void kquay_conn_reap(struct kquay *q);

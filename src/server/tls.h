@@ -27,15 +27,6 @@ enum {
 	SESSIONS = 256          /* kept for servers that we dial */
 };
 
-/* Where a message about a failure goes; without a place, text is NULL. */
-struct complaint {
-	char *text;
-	size_t size;
-};
-
-int kquay_tls_complain(const struct complaint *to, int err, const char *about,
-    const char *fmt, ...) __attribute__((__format__(__printf__, 4, 5)));
-
 /* -- names: which certificate is for whom */
 
 struct named {
@@ -107,7 +98,6 @@ const struct policy *kquay_tls_policy(const SSL *ssl);
 int kquay_resume_init(struct kquay_tls *tls, SSL_CTX *ctx);
 void kquay_resume_offer(struct kquay_tls *tls, SSL *ssl);
 void kquay_resume_forget(struct kquay_tls *tls);
-int64_t kquay_resume_seconds(void);
 
 /* -- connections */
 

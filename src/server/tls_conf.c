@@ -27,6 +27,14 @@
 
 #define CIPHERS "ECDHE+AESGCM:ECDHE+CHACHA20"
 
+/* Where a message about a failure goes; without a place, text is NULL. */
+struct complaint {
+	char *text;
+	size_t size;
+};
+
+static int complain(const struct complaint *to, int err, const char *about,
+    const char *fmt, ...) __attribute__((__format__(__printf__, 4, 5)));
 static void load_system(SSL_CTX *ctx, struct policy *p);
 static int check(const struct kquay_tls_conf *conf, const struct complaint *to);
 static struct kquay_tls_conf *copy(const struct kquay_tls_conf *conf);
@@ -73,7 +81,7 @@ kquay_tls_new(const struct kquay_tls_conf *conf, char *error, size_t size)
 	pthread_once(&once, begin);
 	tls = calloc(1, sizeof(*tls));
 	if (tls == NULL) {
-		kquay_tls_complain(&to, ENOMEM, NULL, NULL);
+		complain(&to, ENOMEM, NULL, NULL);
 		return NULL;
 	}
 	tls->refs = 1;
@@ -104,13 +112,13 @@ kquay_tls_reload(struct kquay_tls *tls, const struct kquay_tls_conf *conf,
 			return -1;
 		ours = copy(conf);
 		if (ours == NULL)
-			return kquay_tls_complain(&to, ENOMEM, NULL, NULL);
+			return complain(&to, ENOMEM, NULL, NULL);
 	} else {
 		pthread_mutex_lock(&tls->lock);
 		ours = copy(tls->conf);
 		pthread_mutex_unlock(&tls->lock);
 		if (ours == NULL)
-			return kquay_tls_complain(&to, ENOMEM, NULL, NULL);
+			return complain(&to, ENOMEM, NULL, NULL);
 	}
 	ctx = build(tls, ours, &to);
 	ERR_clear_error();
@@ -202,8 +210,8 @@ kquay_tls_policy(const SSL *ssl)
  * Say what is wrong with a file or a setting: "about: ...", where fmt NULL is
  * what OpenSSL says, or errno if that says nothing.  Always -1, with errno.
  */
-int
-kquay_tls_complain(const struct complaint *to, int err, const char *about,
+static int
+complain(const struct complaint *to, int err, const char *about,
     const char *fmt, ...)
 {
 	const char *reason = ERR_reason_error_string(ERR_peek_last_error());
@@ -244,15 +252,15 @@ check(const struct kquay_tls_conf *conf, const struct complaint *to)
 
 	for (i = 0; i < conf->ncerts; i++)
 		if (conf->certs[i].chain == NULL)
-			return kquay_tls_complain(to, EINVAL, NULL,
+			return complain(to, EINVAL, NULL,
 			    "certificate %u has no file", i + 1);
 	if (conf->minversion != 0 && conf->minversion != KQUAY_TLS_1_2 &&
 	    conf->minversion != KQUAY_TLS_1_3)
-		return kquay_tls_complain(to, EINVAL, NULL,
-		    "no such version: 0x%x", conf->minversion);
+		return complain(to, EINVAL, NULL, "no such version: 0x%x",
+		    conf->minversion);
 	if ((conf->flags & (KQUAY_TLS_ASK | KQUAY_TLS_REQUIRE)) &&
 	    conf->cafile == NULL)
-		return kquay_tls_complain(to, EINVAL, NULL,
+		return complain(to, EINVAL, NULL,
 		    "no file of authorities to verify clients with");
 	return 0;
 }
@@ -334,7 +342,7 @@ build(struct kquay_tls *tls, const struct kquay_tls_conf *conf,
 	    SSL_CTX_set_ex_data(ctx, policy_index, p) != 1) {
 		SSL_CTX_free(ctx);
 		free(p);
-		kquay_tls_complain(to, ENOMEM, NULL, NULL);
+		complain(to, ENOMEM, NULL, NULL);
 		return NULL;
 	}
 	p->flags = conf->flags;
@@ -348,7 +356,7 @@ build(struct kquay_tls *tls, const struct kquay_tls_conf *conf,
 	    set_alpn(ctx, p, conf, to) == -1)
 		goto fail;
 	if (kquay_resume_init(tls, ctx) == -1) {
-		kquay_tls_complain(to, ENOMEM, NULL, NULL);
+		complain(to, ENOMEM, NULL, NULL);
 		goto fail;
 	}
 	return ctx;
@@ -375,12 +383,12 @@ set_protocol(SSL_CTX *ctx, const struct kquay_tls_conf *conf,
 	/* An idle connection must not hold two records' room. */
 	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
 	if (SSL_CTX_set_min_proto_version(ctx, min) != 1)
-		return kquay_tls_complain(to, EINVAL, NULL, NULL);
+		return complain(to, EINVAL, NULL, NULL);
 	if (SSL_CTX_set_cipher_list(ctx, ciphers) != 1)
-		return kquay_tls_complain(to, EINVAL, ciphers, NULL);
+		return complain(to, EINVAL, ciphers, NULL);
 	if (conf->suites != NULL &&
 	    SSL_CTX_set_ciphersuites(ctx, conf->suites) != 1)
-		return kquay_tls_complain(to, EINVAL, conf->suites, NULL);
+		return complain(to, EINVAL, conf->suites, NULL);
 	return 0;
 }
 
@@ -394,7 +402,7 @@ set_alpn(SSL_CTX *ctx, struct policy *p, const struct kquay_tls_conf *conf,
 	for (name = conf->alpn; *name != NULL; name++) {
 		n = strlen(*name);
 		if (n == 0 || n > 255)
-			return kquay_tls_complain(to, EINVAL, *name,
+			return complain(to, EINVAL, *name,
 			    "not a protocol's name");
 		len += n + 1;
 	}
@@ -402,7 +410,7 @@ set_alpn(SSL_CTX *ctx, struct policy *p, const struct kquay_tls_conf *conf,
 		return 0;
 	p->alpn = malloc(len);
 	if (p->alpn == NULL)
-		return kquay_tls_complain(to, ENOMEM, NULL, NULL);
+		return complain(to, ENOMEM, NULL, NULL);
 	for (name = conf->alpn; *name != NULL; name++) {
 		n = strlen(*name);
 		p->alpn[p->alpnlen] = (unsigned char)n;
@@ -410,7 +418,7 @@ set_alpn(SSL_CTX *ctx, struct policy *p, const struct kquay_tls_conf *conf,
 		p->alpnlen += (unsigned)n + 1;
 	}
 	if (SSL_CTX_set_alpn_protos(ctx, p->alpn, p->alpnlen) != 0)
-		return kquay_tls_complain(to, ENOMEM, NULL, NULL);
+		return complain(to, ENOMEM, NULL, NULL);
 	SSL_CTX_set_alpn_select_cb(ctx, choose_alpn, p);
 	return 0;
 }
@@ -436,14 +444,13 @@ set_authorities(SSL_CTX *ctx, struct policy *p,
 		if (conf->ncerts == 0)
 			load_system(ctx, p);
 	} else if (access(conf->cafile, R_OK) == -1)
-		return kquay_tls_complain(to, errno, conf->cafile, NULL);
+		return complain(to, errno, conf->cafile, NULL);
 	else if (SSL_CTX_load_verify_file(ctx, conf->cafile) != 1)
-		return kquay_tls_complain(to, EINVAL, conf->cafile, NULL);
+		return complain(to, EINVAL, conf->cafile, NULL);
 	else if (conf->flags & (KQUAY_TLS_ASK | KQUAY_TLS_REQUIRE)) {
 		names = SSL_load_client_CA_file(conf->cafile);
 		if (names == NULL)
-			return kquay_tls_complain(to, EINVAL, conf->cafile,
-			    NULL);
+			return complain(to, EINVAL, conf->cafile, NULL);
 		SSL_CTX_set_client_CA_list(ctx, names);
 		all = X509_STORE_get0_objects(SSL_CTX_get_cert_store(ctx));
 		for (i = 0; i < sk_X509_OBJECT_num(all); i++) {
@@ -473,19 +480,19 @@ set_certs(SSL_CTX *ctx, struct policy *p, const struct kquay_tls_conf *conf,
 		return 0;
 	p->certs = calloc(conf->ncerts, sizeof(*p->certs));
 	if (p->certs == NULL)
-		return kquay_tls_complain(to, ENOMEM, NULL, NULL);
+		return complain(to, ENOMEM, NULL, NULL);
 	for (i = 0; i < conf->ncerts; i++) {
 		c = &p->certs[p->ncerts++];
 		if (load_cert(c, &conf->certs[i], to) == -1)
 			return -1;
 		if (kquay_names_add(&p->names, c->leaf, i) == -1)
-			return kquay_tls_complain(to, ENOMEM, NULL, NULL);
+			return complain(to, ENOMEM, NULL, NULL);
 	}
 	kquay_names_sort(&p->names);
 	/* Those that are not for everybody are tried on one that goes. */
 	scratch = SSL_new(ctx);
 	if (scratch == NULL)
-		return kquay_tls_complain(to, ENOMEM, NULL, NULL);
+		return complain(to, ENOMEM, NULL, NULL);
 	for (i = conf->ncerts; i-- > 0 && rc == 1;) {
 		c = &p->certs[i];
 		if (by_default(p, i)) {
@@ -496,8 +503,7 @@ set_certs(SSL_CTX *ctx, struct policy *p, const struct kquay_tls_conf *conf,
 			rc = SSL_use_cert_and_key(scratch, c->leaf, c->key,
 			    c->chain, 1);
 		if (rc != 1)
-			kquay_tls_complain(to, EINVAL, conf->certs[i].chain,
-			    NULL);
+			complain(to, EINVAL, conf->certs[i].chain, NULL);
 	}
 	SSL_free(scratch);
 	SSL_CTX_set_cert_cb(ctx, choose_cert, NULL);
@@ -518,31 +524,31 @@ load_cert(struct cert *cert, const struct kquay_cert *from,
 	if (file == NULL) {
 		rc = errno != 0 ? errno : ENOMEM;
 		ERR_clear_error();
-		return kquay_tls_complain(to, rc, from->chain, NULL);
+		return complain(to, rc, from->chain, NULL);
 	}
 	cert->leaf = PEM_read_bio_X509(file, NULL, NULL, NULL);
 	cert->chain = sk_X509_new_null();
 	if (cert->leaf == NULL)
-		rc = kquay_tls_complain(to, EINVAL, from->chain,
+		rc = complain(to, EINVAL, from->chain,
 		    ERR_GET_REASON(ERR_peek_last_error()) ==
 			    PEM_R_NO_START_LINE ?
 			"no certificate in it" :
 			NULL);
 	else if (cert->chain == NULL)
-		rc = kquay_tls_complain(to, ENOMEM, NULL, NULL);
+		rc = complain(to, ENOMEM, NULL, NULL);
 	while (rc == 0) {
 		next = PEM_read_bio_X509(file, NULL, NULL, NULL);
 		if (next == NULL)
 			break;
 		if (sk_X509_push(cert->chain, next) == 0) {
 			X509_free(next);
-			rc = kquay_tls_complain(to, ENOMEM, NULL, NULL);
+			rc = complain(to, ENOMEM, NULL, NULL);
 		}
 	}
 	BIO_free(file);
 	if (rc == 0 &&
 	    ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
-		rc = kquay_tls_complain(to, EINVAL, from->chain, NULL);
+		rc = complain(to, EINVAL, from->chain, NULL);
 	ERR_clear_error();
 	if (rc == -1)
 		return -1;
@@ -560,17 +566,17 @@ load_key(struct cert *cert, const char *path, const struct complaint *to)
 	if (file == NULL) {
 		err = errno != 0 ? errno : ENOMEM;
 		ERR_clear_error();
-		return kquay_tls_complain(to, err, path, NULL);
+		return complain(to, err, path, NULL);
 	}
 	cert->key =
 	    PEM_read_bio_PrivateKey(file, NULL, refuse_password, &asked);
 	BIO_free(file);
 	if (cert->key == NULL)
-		return kquay_tls_complain(to, EINVAL, path, "%s",
+		return complain(to, EINVAL, path, "%s",
 		    asked ? "the private key has a password" :
 			    "no private key in it");
 	if (X509_check_private_key(cert->leaf, cert->key) != 1)
-		return kquay_tls_complain(to, EINVAL, path,
+		return complain(to, EINVAL, path,
 		    "not the key of the certificate");
 	return 0;
 }

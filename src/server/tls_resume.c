@@ -23,6 +23,7 @@
 
 static int ticket(SSL *ssl, unsigned char *name, unsigned char *iv,
     EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int sealing);
+static int64_t seconds(void);
 static int present_key(struct kquay_tls *tls, struct ticket_key *key);
 static int known_key(struct kquay_tls *tls, const unsigned char *name,
     struct ticket_key *key);
@@ -42,8 +43,8 @@ kquay_resume_init(struct kquay_tls *tls, SSL_CTX *ctx)
 }
 
 /* Seconds of a clock that never goes back. */
-int64_t
-kquay_resume_seconds(void)
+static int64_t
+seconds(void)
 {
 	struct timespec ts;
 
@@ -98,7 +99,7 @@ ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
 static int
 present_key(struct kquay_tls *tls, struct ticket_key *key)
 {
-	int64_t now = kquay_resume_seconds();
+	int64_t now = seconds();
 	struct ticket_key fresh;
 	int rc = 1;
 
@@ -125,7 +126,7 @@ static int
 known_key(struct kquay_tls *tls, const unsigned char *name,
     struct ticket_key *key)
 {
-	int64_t now = kquay_resume_seconds();
+	int64_t now = seconds();
 	int i, rc = 0;
 
 	pthread_mutex_lock(&tls->lock);
