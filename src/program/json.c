@@ -8,6 +8,7 @@
 #include "utf8.h"
 
 static void begin(struct json *, const char *);
+static void string(FILE *, const char *);
 static void nest(struct json *, const char *, const char *);
 
 void
@@ -34,7 +35,7 @@ void
 json_text(struct json *j, const char *key, const char *value)
 {
 	begin(j, key);
-	json_string(j->out, value);
+	string(j->out, value);
 }
 
 void
@@ -72,7 +73,7 @@ begin(struct json *j, const char *key)
 		putc(',', j->out);
 	j->filled = 1;
 	if (key != NULL) {
-		json_string(j->out, key);
+		string(j->out, key);
 		putc(':', j->out);
 	}
 }
@@ -87,8 +88,12 @@ nest(struct json *j, const char *key, const char *braces)
 	j->filled = 0;
 }
 
-void
-json_string(FILE *out, const char *text)
+/*
+ * A string with its quotes.  What is not UTF-8 becomes U+FFFD, a byte at a
+ * time.
+ */
+static void
+string(FILE *out, const char *text)
 {
 	uint32_t c;
 	int len;

@@ -30,10 +30,4 @@ void json_seconds(struct json *j, const char *key, int64_t ms);
 void json_truth(struct json *j, const char *key, int value);
 void json_null(struct json *j, const char *key);
 
-/*
- * Write text as a string with its quotes.  What is not UTF-8 becomes U+FFFD,
- * a byte at a time.
- */
-void json_string(FILE *out, const char *text);
-
 #endif

@@ -26,8 +26,13 @@ enum {
 	SOURCE = 16                  /* of rate-sources */
 };
 
-uint64_t
-memory_of(const struct service_conf *conf, unsigned workers)
+/*
+ * The most that all connections of a service take together: their slots in the
+ * loops of that many workers, input that waits for its end, output that is
+ * queued, TLS, and what the handler has of each.
+ */
+static uint64_t
+of_service(const struct service_conf *conf, unsigned workers)
 {
 	const struct service_handler *h = conf->handler;
 	uint64_t callers = conf->max_connections, slots = callers, each, all;
@@ -57,7 +62,7 @@ memory_print(const struct program_conf *conf, FILE *out)
 	uint64_t all = 0, one;
 
 	TAILQ_FOREACH(service, &conf->services, next) {
-		one = memory_of(service, conf->workers);
+		one = of_service(service, conf->workers);
 		all += one;
 		fputs("# connections of ", out);
 		setting_print_quoted(service->name, out);
@@ -76,7 +81,7 @@ memory_log(const struct program_conf *conf)
 	uint64_t all = 0;
 
 	TAILQ_FOREACH(service, &conf->services, next)
-		all += memory_of(service, conf->workers);
+		all += of_service(service, conf->workers);
 	log_line(LEVEL_INFO, "connections take at most %sB of memory",
 	    human_size(text, all));
 }
