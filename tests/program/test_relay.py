@@ -3,12 +3,14 @@
 import contextlib
 import hashlib
 import os
+import resource
 import socket
 
 import pytest
 
 from backends import Backend, backends, blackhole, receive
 from kquay import CONFIG, DEADLINE, USAGE, once, running, until
+from process import memory
 from relays import (MIB, fixture_behind, pair, relaying,
                     s_server, sending, words)
 
@@ -47,6 +49,40 @@ def test_the_server_ends_first(family, behind, tmp_path):
         c.done()
         until(lambda: got, "the server has the answer")
         assert got == [answer]
+
+
+@pytest.mark.skipif("KQUAY_SANITIZE" in os.environ,
+                    reason="a sanitizer has memory of its own")
+def test_idle_pairs_take_little_memory(tmp_path):
+    """Of each caller 64 bytes have gone there and back."""
+    count = 4000
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2 * count + 200:
+        pytest.skip(f"no more than {hard} descriptors")
+    # With this glibc would write to all that calloc(3) returns.
+    env = {k: v for k, v in os.environ.items() if k != "MALLOC_PERTURB_"}
+
+    def start(where, *options):
+        return stack.enter_context(running(
+            "serve", *options, "-l", f"unix:{tmp_path}/{where}", "-n", str(count + 8), env=env))
+
+    def call():
+        c = k.client()
+        c.send("x" * 63 + "\n")
+        assert c.line() == "x" * 63
+
+    with contextlib.ExitStack() as stack:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        behind = start("behind", "echo")
+        k = start("front", "relay", "--to", behind.where)
+        call()  # what is allocated once is not for a connection
+        before = memory(k.p.pid)
+        for _ in range(count):
+            call()
+        each = (memory(k.p.pid) - before) / count
+        # Less than this is no measurement.
+        assert 200 < each < 420
 
 
 @pytest.mark.parametrize("size", [1, 64, 4096, 65536])
