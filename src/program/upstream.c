@@ -170,7 +170,7 @@ usable(const struct upstream *up, const struct endpoint *e,
 {
 	unsigned i;
 
-	if (e->health == HEALTH_DOWN || e->drained)
+	if (e->health == HEALTH_DOWN)
 		return 0;
 	for (i = 0; i < a->ntried; i++)
 		if (a->tried[i] == e->id)
@@ -423,7 +423,7 @@ upstream_set_health(struct endpoint *e, enum health health, const char *why)
 int
 endpoint_is_up(const struct endpoint *e)
 {
-	return e->health != HEALTH_DOWN && !e->drained &&
+	return e->health != HEALTH_DOWN &&
 	    (e->marked == 0 || e->marked <= now_ms());
 }
 
@@ -436,36 +436,6 @@ upstream_each(struct upstream *up, upstream_each_fn *fn, void *arg)
 	TAILQ_FOREACH(e, &up->endpoints, next)
 		fn(e, arg);
 	pthread_mutex_unlock(&up->lock);
-}
-
-uint32_t
-upstream_waiting(struct upstream *up)
-{
-	uint32_t n;
-
-	pthread_mutex_lock(&up->lock);
-	n = up->waiting;
-	pthread_mutex_unlock(&up->lock);
-	return n;
-}
-
-unsigned
-upstream_drain(struct upstream *up, const char *text, int on)
-{
-	struct endpoint *e;
-	unsigned n = 0;
-
-	pthread_mutex_lock(&up->lock);
-	TAILQ_FOREACH(e, &up->endpoints, next) {
-		if (strcmp(e->text, text) != 0 &&
-		    strcmp(e->target->text, text) != 0)
-			continue;
-		e->drained = (uint8_t)on;
-		n++;
-	}
-	upstream_serve_queue(up);
-	pthread_mutex_unlock(&up->lock);
-	return n;
 }
 
 static int64_t

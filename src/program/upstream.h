@@ -79,7 +79,6 @@ struct endpoint {
 	int64_t marked;          /* not to be used before, ms; 0: no mark */
 	uint64_t opened, failed; /* ever */
 	enum health health;
-	uint8_t drained; /* gets no new connections */
 	uint8_t listed;  /* 0: it is no address of its target any more */
 	uint8_t seen;    /* in the answer that is looked at */
 
@@ -178,16 +177,7 @@ void upstream_set_health(struct endpoint *endpoint, enum health health,
 typedef void upstream_each_fn(const struct endpoint *endpoint, void *arg);
 void upstream_each(struct upstream *up, upstream_each_fn *fn, void *arg);
 
-/* Callers that wait. */
-uint32_t upstream_waiting(struct upstream *up);
-
 /* Would it be picked, but for its max?  For upstream_each_fn. */
 int endpoint_is_up(const struct endpoint *endpoint);
-
-/*
- * Give the target with this text, or the endpoint, no new connections (on 1),
- * or some again.  The number of endpoints that this means.
- */
-unsigned upstream_drain(struct upstream *up, const char *text, int on);
 
 #endif
