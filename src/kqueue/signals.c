@@ -278,8 +278,7 @@ vforked_action(int signo, const struct sigaction *action, struct sigaction *old)
 {
 	struct sigaction now;
 
-	if (real_sigaction(signo, NULL, &now) == -1 ||
-	    (action != NULL && real_sigaction(signo, action, NULL) == -1))
+	if (real_sigaction(signo, action, &now) == -1)
 		return -1;
 	if (old != NULL)
 		*old = is_hook(&now) ? *app_now(&table[signo]) : now;
