@@ -83,14 +83,22 @@ describe(struct kquay_conn *c, char out[][VARIABLE])
 	return n;
 }
 
+static int
+same_name(const char *a, const char *b)
+{
+	for (; *a == *b && *a != '=' && *a != '\0'; a++, b++)
+		;
+	return *a == *b;
+}
+
 /* Is there a variable of that name among the n? */
 static int
 is_set(const char *variable, char *const *list, size_t n)
 {
-	size_t len = strcspn(variable, "=") + 1, i;
+	size_t i;
 
 	for (i = 0; i < n; i++)
-		if (strncmp(list[i], variable, len) == 0)
+		if (same_name(list[i], variable))
 			return 1;
 	return 0;
 }
@@ -119,8 +127,9 @@ ucspi_environment(struct kquay_conn *c, const struct words *more)
 	for (i = 0; i < more->count; i++)
 		if (!is_set(more->word[i], list, count))
 			list[count++] = more->word[i];
+	n = count;
 	for (i = 0; i < ours; i++)
-		if (!is_set(environ[i], list, count))
+		if (!is_set(environ[i], list, n))
 			list[count++] = environ[i];
 	list[count] = NULL;
 	return list;
