@@ -43,4 +43,11 @@ int account_give(const struct account *a, const char *path);
  */
 int account_become(const struct account *a, char *why, size_t whysz);
 
+/*
+ * Become it in a child of vfork(2), and in that alone; our memory is its, so
+ * from here on Linux lets no debugger into it that is not root's, and writes it
+ * to no core file.  0, or -1 with errno, and then it must not go on.
+ */
+int account_become_alone(const struct account *a);
+
 #endif

@@ -1,36 +1,66 @@
 /*
- * posix_spawn(3) costs the same however large we are, and cannot change the
- * user.  So who is to be somebody else is forked, which costs more with each
- * connection that we have.
+ * By vfork(2), which costs the same however much memory we have.  Until the
+ * child is another program it has that memory, and this thread waits:
+ *
+ *  1 No handler of ours runs in it: signals are blocked until they are as by
+ *    default.
+ *  2 It becomes somebody else alone (account.h).
+ *  3 What goes wrong it leaves in a variable of ours.
+ *
+ * Where vfork(2) is fork(2), as in an emulator or for the thread sanitizer,
+ * only the last is lost: then it shows in how the child ends.
  */
 #include <sys/types.h>
 #include <sys/wait.h>
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <limits.h>
 #include <paths.h>
+#include <pthread.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "account.h"
 #include "launch.h"
 
-static int as_we_are(const struct launch *, pid_t *);
-static int as_another(const struct launch *, pid_t *);
-static int fill_actions(const struct launch *, posix_spawn_file_actions_t *);
-static int fill_attributes(posix_spawnattr_t *);
-static void become(const struct launch *, int) __attribute__((__noreturn__));
+enum { FAILED = 127 }; /* as of a shell that finds no such command */
+
+/* The signals that are not as by default. */
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static int changed[NSIG];
+static int nchanged;
+
+static void look(void);
+static int become(const struct launch *);
+static int arrange(const struct launch *);
+static void reset_signals(void);
 static int place(int, int);
 
 int
-launch(const struct launch *s, pid_t *pid)
+launch(const struct launch *l, pid_t *pid)
 {
-	return s->groups == NULL ? as_we_are(s, pid) : as_another(s, pid);
+	volatile int error = 0;
+	sigset_t all, mask;
+
+	pthread_once(&once, look);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &mask);
+	*pid = vfork();
+	if (*pid == 0) {
+		error = become(l);
+		_exit(FAILED);
+	}
+	if (*pid == -1)
+		error = errno;
+	pthread_sigmask(SIG_SETMASK, &mask, NULL);
+	if (*pid != -1 && error != 0)
+		while (waitpid(*pid, NULL, 0) == -1 && errno == EINTR)
+			;
+	return error;
 }
 
 int
@@ -65,123 +95,62 @@ launch_find(const char *name, char path[PATH_MAX])
 	return -1;
 }
 
-static int
-as_we_are(const struct launch *s, pid_t *pid)
+static void
+look(void)
 {
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attributes;
-	int error;
+	struct sigaction now;
+	int signo;
 
-	if ((error = posix_spawn_file_actions_init(&actions)) != 0)
-		return error;
-	if ((error = posix_spawnattr_init(&attributes)) != 0) {
-		posix_spawn_file_actions_destroy(&actions);
-		return error;
-	}
-	if ((error = fill_actions(s, &actions)) == 0 &&
-	    (error = fill_attributes(&attributes)) == 0)
-		error = posix_spawn(pid, s->path, &actions, &attributes,
-		    s->argv, s->envp);
-	posix_spawnattr_destroy(&attributes);
-	posix_spawn_file_actions_destroy(&actions);
-	return error;
+	for (signo = 1; signo < NSIG; signo++)
+		if (sigaction(signo, NULL, &now) == 0 &&
+		    now.sa_handler != SIG_DFL)
+			changed[nchanged++] = signo;
 }
 
+/* -- the child ------------------------------------------------------------- */
+
+/* An errno value, or no return. */
 static int
-fill_actions(const struct launch *s, posix_spawn_file_actions_t *actions)
+become(const struct launch *l)
 {
-	const int from[] = { s->in, s->out, s->err };
-	int error = 0, to;
+	reset_signals();
+	if (setpgid(0, 0) == 0 && arrange(l) == 0 &&
+	    (l->account == NULL || account_become_alone(l->account) == 0) &&
+	    (l->directory == NULL || chdir(l->directory) == 0))
+		execve(l->path, l->argv, l->envp);
+	return errno;
+}
+
+/* The descriptors.  0, or -1 with errno. */
+static int
+arrange(const struct launch *l)
+{
 	size_t i;
 
-	/* Onto itself: it is no longer closed by exec. */
-	for (i = 0; i < s->nkeep && error == 0; i++)
-		error = posix_spawn_file_actions_adddup2(actions, s->keep[i],
-		    s->keep[i]);
-	if (error != 0)
-		return error;
-	if (s->directory != NULL)
-		error =
-		    posix_spawn_file_actions_addchdir_np(actions, s->directory);
-	for (to = 0; to <= STDERR_FILENO && error == 0; to++)
-		if (from[to] != -1)
-			error = posix_spawn_file_actions_adddup2(actions,
-			    from[to], to);
-	return error;
-}
-
-static int
-fill_attributes(posix_spawnattr_t *attributes)
-{
-	sigset_t all, none;
-	int error;
-
-	sigfillset(&all);
-	sigemptyset(&none);
-	if ((error = posix_spawnattr_setsigdefault(attributes, &all)) != 0 ||
-	    (error = posix_spawnattr_setsigmask(attributes, &none)) != 0)
-		return error;
-	return posix_spawnattr_setflags(attributes,
-	    POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF |
-		POSIX_SPAWN_SETSIGMASK);
-}
-
-/* The child says by the pipe what went wrong, or closes it by exec. */
-static int
-as_another(const struct launch *s, pid_t *pid)
-{
-	int report[2], error = 0;
-	ssize_t n;
-
-	if (pipe2(report, O_CLOEXEC) == -1)
-		return errno;
-	*pid = fork();
-	if (*pid == 0)
-		become(s, report[1]);
-	if (*pid == -1)
-		error = errno;
-	close(report[1]);
-	if (*pid != -1) {
-		while ((n = read(report[0], &error, sizeof(error))) == -1 &&
-		    errno == EINTR)
-			;
-		if (n != sizeof(error))
-			error = 0;
-		else
-			while (waitpid(*pid, NULL, 0) == -1 && errno == EINTR)
-				;
-	}
-	close(report[0]);
-	return error;
-}
-
-static void
-become(const struct launch *s, int report)
-{
-	struct sigaction plain = { .sa_handler = SIG_DFL };
-	sigset_t none;
-	int signo, error;
-
-	sigemptyset(&none);
-	for (signo = 1; signo < NSIG; signo++)
-		(void)sigaction(signo, &plain, NULL);
-	if (setpgid(0, 0) == -1 || place(s->in, STDIN_FILENO) == -1 ||
-	    place(s->out, STDOUT_FILENO) == -1 ||
-	    place(s->err, STDERR_FILENO) == -1 ||
-	    setgroups(s->ngroups, s->groups) == -1 || setgid(s->gid) == -1 ||
-	    setuid(s->uid) == -1 ||
-	    (s->directory != NULL && chdir(s->directory) == -1) ||
-	    sigprocmask(SIG_SETMASK, &none, NULL) == -1)
-		goto fail;
-	execve(s->path, s->argv, s->envp);
-fail:
-	error = errno;
-	(void)!write(report, &error, sizeof(error));
-	_exit(127);
+	for (i = 0; i < l->nkeep; i++)
+		if (fcntl(l->keep[i], F_SETFD, 0) == -1)
+			return -1;
+	if (place(l->in, STDIN_FILENO) == -1 ||
+	    place(l->out, STDOUT_FILENO) == -1)
+		return -1;
+	return place(l->err, STDERR_FILENO);
 }
 
 static int
 place(int from, int to)
 {
-	return from == -1 ? 0 : dup2(from, to);
+	return from == -1 || dup2(from, to) == to ? 0 : -1;
+}
+
+static void
+reset_signals(void)
+{
+	struct sigaction plain = { .sa_handler = SIG_DFL };
+	sigset_t none;
+	int i;
+
+	for (i = 0; i < nchanged; i++)
+		(void)sigaction(changed[i], &plain, NULL);
+	sigemptyset(&none);
+	(void)pthread_sigmask(SIG_SETMASK, &none, NULL);
 }

@@ -91,7 +91,6 @@ static int
 exec_open(struct kquay_conn *c)
 {
 	const struct exec_conf *conf = conf_of(c);
-	const struct account *a = &conf->account;
 	struct job *job = session_data(c);
 	struct launch l = { .path = conf->path,
 		.argv = conf->command.word,
@@ -99,10 +98,7 @@ exec_open(struct kquay_conn *c)
 		.in = -1,
 		.out = -1,
 		.err = -1,
-		.uid = a->uid,
-		.gid = a->gid,
-		.groups = a->ngroups > 0 ? a->groups : NULL,
-		.ngroups = (size_t)a->ngroups };
+		.account = &conf->account };
 	char **envp;
 
 	job->in = job->out = -1;
