@@ -43,6 +43,11 @@ static struct endpoint *endpoint_find(const struct upstream *,
     const struct target *, const char *);
 static void endpoint_insert(struct upstream *, struct endpoint *);
 static void endpoint_unlist(struct upstream *, struct endpoint *);
+static struct endpoint *next_address(const struct endpoint *, struct endpoint *,
+    int);
+static int is_v6(const struct endpoint *);
+static int comes_second(const struct endpoint *);
+static int is_bad(const struct endpoint *);
 
 /* -- all of them ----------------------------------------------------------- */
 
@@ -210,6 +215,78 @@ endpoint_unref(struct endpoint *e)
 		free(e);
 }
 
+/*
+ * -- both families
+ *
+ * A host with addresses of both is one host, and its server may listen on one
+ * of them alone: localhost often is like that.  So those of the family that the
+ * answer begins with are used, and the others are spare.
+ */
+
+/* After `after', or the first: an address of e's host, e itself included. */
+static struct endpoint *
+next_address(const struct endpoint *e, struct endpoint *after, int v6)
+{
+	struct endpoint *o = after != NULL ?
+	    TAILQ_NEXT(after, next) :
+	    TAILQ_FIRST(&e->upstream->endpoints);
+
+	while (o != NULL &&
+	    (o->target != e->target || is_v6(o) != v6 ||
+		strcmp(o->name, e->name) != 0))
+		o = TAILQ_NEXT(o, next);
+	return o;
+}
+
+static int
+is_v6(const struct endpoint *e)
+{
+	return e->port != NULL && strchr(e->host, ':') != NULL;
+}
+
+static int
+comes_second(const struct endpoint *e)
+{
+	struct endpoint *o = NULL;
+
+	while ((o = next_address(e, o, !is_v6(e))) != NULL)
+		if (!o->spare)
+			return 1;
+	return 0;
+}
+
+static int
+is_bad(const struct endpoint *e)
+{
+	return e->failing || e->health == HEALTH_DOWN;
+}
+
+int
+endpoint_yield(struct endpoint *e)
+{
+	struct endpoint *o = NULL, *mine = NULL;
+
+	do
+		o = next_address(e, o, !is_v6(e));
+	while (o != NULL && is_bad(o));
+	if (o == NULL)
+		return 0;
+	while ((mine = next_address(e, mine, is_v6(e))) != NULL)
+		if (!is_bad(mine))
+			return 1;
+	while ((mine = next_address(e, mine, is_v6(e))) != NULL)
+		mine->spare = 1;
+	for (o = NULL; (o = next_address(e, o, !is_v6(e))) != NULL;)
+		o->spare = 0;
+	return 1;
+}
+
+int
+endpoint_is_vacant(const struct endpoint *e)
+{
+	return e->spare && e->opened == 0 && is_bad(e);
+}
+
 /* -- what names resolve to ------------------------------------------------- */
 
 static void
@@ -239,6 +316,7 @@ keep_address(struct upstream *up, const struct target *t, const struct found *f)
 		e = endpoint_new(up, t, f->name, host, port, text);
 		if (e == NULL)
 			return NULL;
+		e->spare = (uint8_t)comes_second(e);
 		endpoint_insert(up, e);
 		e->seen = SEEN_NEW;
 	} else if (e->seen == SEEN_NOT)
@@ -272,6 +350,9 @@ on_addresses(const struct target *t, const struct found *list, size_t n,
 		endpoint_unlist(up, e);
 		TAILQ_INSERT_TAIL(&gone, e, next);
 	}
+	TAILQ_FOREACH(e, &up->endpoints, next)
+		if (e->spare && !comes_second(e))
+			e->spare = 0;
 	if (first) {
 		named->known = 1;
 		up->unknown--;

@@ -56,6 +56,13 @@ void endpoints_free(struct upstream *up);
 void endpoint_unref(struct endpoint *endpoint);
 
 /*
+ * It has failed: addresses of the other family come first from now on, if all
+ * of its own fail and those do not.  Returns whether the host may answer there;
+ * with the lock held.
+ */
+int endpoint_yield(struct endpoint *endpoint);
+
+/*
  * -- upstream.c; with the lock held
  *
  * Something has changed: whom of those who wait does that help?

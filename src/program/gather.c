@@ -241,6 +241,8 @@ describe_target(const struct endpoint *e, void *arg)
 	struct describing *d = arg;
 	struct status_target *t;
 
+	if (endpoint_is_vacant(e))
+		return;
 	t = status_target(d->status, d->service, e->target->text, e->text);
 	if (t == NULL)
 		return;

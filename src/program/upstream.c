@@ -143,17 +143,19 @@ look(struct upstream *up, const struct attempt *a, int marked, int64_t now,
     struct choice *c)
 {
 	struct endpoint *e;
+	uint32_t rank;
 
 	c->first = NULL;
 	c->end = &c->first;
 	c->up = 0;
 	TAILQ_FOREACH(e, &up->endpoints, next) {
+		rank = 2 * e->rank + e->spare;
 		if (!usable(up, e, a) || (now < e->marked && !marked) ||
-		    (c->up && e->rank > c->rank))
+		    (c->up && rank > c->rank))
 			continue;
-		if (!c->up || e->rank < c->rank) {
+		if (!c->up || rank < c->rank) {
 			c->up = 1;
-			c->rank = e->rank;
+			c->rank = rank;
 			c->end = &c->first;
 		}
 		if (e->max != 0 && e->active >= e->max)
@@ -315,6 +317,7 @@ upstream_opened(struct endpoint *e)
 	pthread_mutex_lock(&up->lock);
 	e->opened++;
 	e->failures = 0;
+	e->failing = 0;
 	back = upstream_unmark(e);
 	if (back && up->waiting > 0)
 		upstream_serve_queue(up);
@@ -332,6 +335,10 @@ upstream_failed(struct endpoint *e, int err)
 
 	pthread_mutex_lock(&up->lock);
 	e->failed++;
+	if (!is_ours(err)) {
+		e->failing = 1;
+		(void)endpoint_yield(e);
+	}
 	marked = up->conf.fail_limit > 0 && !is_ours(err) && blame(e);
 	pthread_mutex_unlock(&up->lock);
 	if (marked)
@@ -399,21 +406,24 @@ upstream_set_health(struct endpoint *e, enum health health, const char *why)
 {
 	struct upstream *up = e->upstream;
 	enum health was;
+	int vacant = 0;
 
 	pthread_mutex_lock(&up->lock);
 	was = e->health;
 	e->health = health;
 	if (health == HEALTH_UP) {
 		e->failures = 0;
+		e->failing = 0;
 		(void)upstream_unmark(e);
-	}
+	} else if (health == HEALTH_DOWN)
+		vacant = endpoint_yield(e) && was == HEALTH_UNKNOWN;
 	if (was != health && up->waiting > 0)
 		upstream_serve_queue(up);
 	pthread_mutex_unlock(&up->lock);
 	if (was == health || (was == HEALTH_UNKNOWN && health == HEALTH_UP))
 		return;
 	if (health == HEALTH_DOWN)
-		log_service(LEVEL_WARNING, up->conf.name,
+		log_service(vacant ? LEVEL_INFO : LEVEL_WARNING, up->conf.name,
 		    "target %s is down: %s", e->text, why);
 	else
 		log_service(LEVEL_NOTICE, up->conf.name, "target %s is up",

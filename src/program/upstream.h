@@ -79,6 +79,8 @@ struct endpoint {
 	int64_t marked;          /* not to be used before, ms; 0: no mark */
 	uint64_t opened, failed; /* ever */
 	enum health health;
+	uint8_t spare;   /* of its host there are addresses that come first */
+	uint8_t failing; /* the last dial did not open */
 	uint8_t listed;  /* 0: it is no address of its target any more */
 	uint8_t seen;    /* in the answer that is looked at */
 
@@ -179,5 +181,11 @@ void upstream_each(struct upstream *up, upstream_each_fn *fn, void *arg);
 
 /* Would it be picked, but for its max?  For upstream_each_fn. */
 int endpoint_is_up(const struct endpoint *endpoint);
+
+/*
+ * Is its host at an address of the other family, and never was at this one?
+ * Then it is no fault that nobody answers.  For upstream_each_fn.
+ */
+int endpoint_is_vacant(const struct endpoint *endpoint);
 
 #endif

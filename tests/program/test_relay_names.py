@@ -1,20 +1,88 @@
 """kquay serve relay: names of targets, what they are told, and TLS."""
 
 import contextlib
+import json
 import signal
 import socket
 import ssl
 import struct
+import threading
 
 import pytest
 
 from backends import Backend, backends, nameserver, receive
-from kquay import address, running, until
+from kquay import address, once, running, until
+from ports import has_ipv6
 from relays import (Failing, fixture_behind, fixture_workers,
                     names, pair, relaying, s_server)
 
 
 # -- names ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [(), ("--fail-limit", "none"),
+                                     ("--check", "50ms")])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_server_on_one_family(host, options, tmp_path):
+    """localhost is called at its other address once at most, and that is no
+    fault: neither the log nor the status says so."""
+    if not has_ipv6():
+        pytest.skip("no IPv6 on this machine")
+    control = str(tmp_path / "control")
+    server = socket.create_server(
+        (host, 0), backlog=64,
+        family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    where = f"localhost:{server.getsockname()[1]}"
+
+    def status():
+        told = json.loads(once("status", "-j", "-s", control).stdout)
+        return told["services"][0]
+
+    def serve():
+        while True:
+            try:
+                s, _ = server.accept()
+            except OSError:
+                return
+            s.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        with running("serve", "relay", "-l", "127.0.0.1:0", "--control",
+                     control, "--to", where, *options) as k:
+            def call():
+                c = k.client()
+                assert c.drain() == b""
+                c.close()
+
+            for _ in range(100):
+                call()
+            if "--check" in options:
+                until(lambda: len(status()["targets"]) == 1, "the checks")
+            else:
+                assert status()["dialled"] <= 101
+            told = {t["address"]: t for t in status()["targets"]}
+            ours, = (t for where, t in told.items() if host in where)
+            assert ours["dialled"] == 100
+            for t in told.values():
+                assert (t["up"], t["failures"]) == (True, 0), told
+            # Then there is none at all: that is a fault, told of both.
+            server.shutdown(socket.SHUT_RDWR)
+            server.close()
+            call()
+            if "--check" in options:
+                until(lambda: not any(t["up"] for t in status()["targets"]),
+                      "it is down")
+            k.signal()
+            code, errors = k.wait()
+            assert code == 0
+            assert ("is down" in errors) == ("--check" in options), errors
+    finally:
+        with contextlib.suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)
+        server.close()
+        thread.join()
 
 
 @contextlib.contextmanager
