@@ -18,7 +18,6 @@
 #include <sys/socket.h>
 
 #include <err.h>
-#include <math.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>

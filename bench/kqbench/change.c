@@ -11,7 +11,6 @@
 #include <sys/socket.h>
 
 #include <err.h>
-#include <stdint.h>
 #include <unistd.h>
 
 #define NFDS 512

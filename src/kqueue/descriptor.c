@@ -22,11 +22,8 @@
  * number may name another file by now.
  */
 #include <sys/epoll.h>
-#include <sys/syscall.h>
 
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -544,16 +541,21 @@ classify_new(int fd, struct fdnote *fn, int which)
 	return source_refuses(fd, fn, which);
 }
 
+/* Is it reported by the FIFO, not by epoll? */
+static bool
+is_unpollable(const struct fdnote *fn)
+{
+	return fn->fn_type == FD_FILE || fn->fn_type == FD_DEVICE;
+}
+
 /* epoll refuses it: a regular file, a directory, a device like /dev/null. */
 static int
 attach_unpollable(struct kqueue *q, int fd, struct fdnote *fn, int which)
 {
 	int error;
 
-	if (fn->fn_type == FD_UNKNOWN)
-		fn->fn_type = (uint8_t)source_type(fd);
-	if (fn->fn_type != FD_FILE)
-		fn->fn_type = FD_DEVICE;
+	if (!is_unpollable(fn))
+		fn->fn_type = (uint8_t)source_type_refused(fd);
 	if ((error = place_reserve(q, &fn->fn_knote[which])) != 0)
 		return error;
 	if (fn->fn_type == FD_FILE && which == FN_READ) {
@@ -562,13 +564,6 @@ attach_unpollable(struct kqueue *q, int fd, struct fdnote *fn, int which)
 		return file_attach(q, fd, fn);
 	}
 	return 0;
-}
-
-/* Is it reported by the FIFO, not by epoll? */
-static bool
-is_unpollable(const struct fdnote *fn)
-{
-	return fn->fn_type == FD_FILE || fn->fn_type == FD_DEVICE;
 }
 
 /* Is it the FIFO's to look at it first?  epoll may have nothing to say. */

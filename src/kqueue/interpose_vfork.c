@@ -11,7 +11,6 @@
  * have a frame on it, and leaves by a jump.  Where that is not written down
  * below, process_vforks_unseen stays set and everybody always asks.
  */
-#include <dlfcn.h>
 #include <stddef.h>
 #include <string.h>
 #include <unistd.h>

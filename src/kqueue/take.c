@@ -8,7 +8,6 @@
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 
-#include <errno.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>

@@ -9,6 +9,7 @@
  */
 #include <sys/types.h>
 
+#include <stdint.h>
 #include <stdlib.h>
 
 #include "human.h"

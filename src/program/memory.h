@@ -4,7 +4,6 @@
 #ifndef KQUAY_MEMORY_H
 #define KQUAY_MEMORY_H
 
-#include <stdint.h>
 #include <stdio.h>
 
 #include "program.h"

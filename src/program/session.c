@@ -4,7 +4,6 @@
 #include <sys/types.h>
 
 #include <errno.h>
-#include <string.h>
 #include <time.h>
 
 #include "log.h"

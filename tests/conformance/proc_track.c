@@ -3,7 +3,6 @@
  */
 #include "t.h"
 
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <sched.h>
 #include <stdio.h>

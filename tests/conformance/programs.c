@@ -6,7 +6,6 @@
 #include "family.h"
 
 #include <poll.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <sys/wait.h>
 

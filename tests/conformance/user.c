@@ -4,7 +4,6 @@
  */
 #include "t.h"
 
-#include <stdatomic.h>
 #include <sys/time.h>
 
 static void

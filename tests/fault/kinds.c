@@ -13,7 +13,6 @@
 #include <netinet/in.h>
 
 #include <check.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>

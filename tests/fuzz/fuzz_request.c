@@ -6,7 +6,6 @@
 #include "driver.h"
 #include "request.h"
 
-#include <ctype.h>
 #include <string.h>
 
 enum { WHY_MAX = 256 };

@@ -6,7 +6,6 @@
 #include "t_server_tls_kit.h"
 #include "server.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>

@@ -4,12 +4,10 @@
  * reminded of.
  */
 #include <sys/event.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include <pthread.h>
 #include <stdint.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "t_unit.h"

@@ -2,21 +2,15 @@
  * t_signals_inherit.c: default actions act, and processes that the program
  * makes have its dispositions.
  */
-#include <sys/epoll.h>
 #include <sys/event.h>
-#include <sys/signalfd.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
