@@ -56,6 +56,7 @@
 
 /* Not on the way of a common event: kept out of the code that is. */
 #define SELDOM __attribute__((cold))
+#define RARELY(x) __builtin_expect(x, 0)
 
 /* -- a knote: one registration --------------------------------------------- */
 
@@ -647,7 +648,12 @@ void descriptor_free_all(struct kqueue *);
 
 /* -- source.c: what a descriptor is, and what it has to say ---------------- */
 
+/*
+ * Of one that epoll takes, and of one that it refuses.  The mode alone does not
+ * tell: message queues and some files of /proc are regular, and are taken.
+ */
 enum fdtype source_type(int fd);
+enum fdtype source_type_refused(int fd);
 /* What poll() says of it now, as epoll would: EPOLL* bits are POLL* bits. */
 uint32_t source_poll(int fd, uint32_t events);
 

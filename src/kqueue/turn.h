@@ -69,34 +69,56 @@ turn_next(struct kqueue *q)
 	return q->q_turn;
 }
 
+/* Input, or its end, which WRITE is not told of, is all that there is. */
+static inline bool
+is_plain_read(const struct fdnote *fn, uint32_t mask)
+{
+	return (mask | EPOLLRDHUP) == (EPOLLIN | EPOLLRDHUP) ||
+	    (mask == (EPOLLIN | EPOLLRDHUP | EPOLLHUP) &&
+		(fn->fn_kernel & FK_OUT) == 0);
+}
+
+/* Room for output is, and WRITE has no end that the kernel does not tell. */
+static inline bool
+is_plain_write(int fd, const struct fdnote *fn, uint32_t mask)
+{
+	return mask == EPOLLOUT && (fn->fn_kernel & FK_OUT) != 0 &&
+	    (fn->fn_flags & FN_SHUT_WR) == 0 && !watch_duped(fd);
+}
+
 /*
- * What nearly every event of epoll's is: readable, and nothing else, of a READ
- * knote to which nothing else happens when it is returned.  False: it is not
- * of that kind, and nothing was done.  *fill becomes true if its data is to be
- * filled in.
+ * What nearly every event of epoll's is: input, or its end, or room for output,
+ * and nothing else, of a knote to which nothing else happens when it is
+ * returned.  False: it is not of that kind, and nothing was done.  *fill
+ * becomes true if its data is to be filled in.
  */
 static inline bool
 take_plain(const struct kqueue *q, uint16_t number, const struct epoll_event *e,
     struct kevent *ev, bool *fill)
 {
 	const uint64_t tag = e->data.u64;
-	struct fdnote *fn = descriptor_find(q, (int)TAG_INDEX(tag));
+	const uint32_t mask = e->events;
+	const int fd = (int)TAG_INDEX(tag);
+	struct fdnote *fn = descriptor_find(q, fd);
 	struct knote *kn;
+	bool read;
 
 	/* TAG_FD is 0, so a tag of another kind has no slot's generation. */
-	if (fn == NULL || fn->fn_gen != (uint32_t)(tag >> 32) ||
-	    e->events != EPOLLIN || fn->fn_extra != NULL ||
-	    (fn->fn_kernel & FK_ONCE) != 0)
+	if (RARELY(fn == NULL || fn->fn_gen != (uint32_t)(tag >> 32) ||
+		fn->fn_extra != NULL || (fn->fn_kernel & FK_ONCE) != 0))
 		return false;
-	kn = &fn->fn_knote[FN_READ];
-	if (kn->kn_status != KN_ATTACHED || kn->kn_turn == number ||
-	    (kn->kn_flags & (EV_ONESHOT | EV_DISPATCH)) != 0 ||
-	    ((kn->kn_flags & EV_CLEAR) && fn->fn_type == FD_UNKNOWN))
+	read = is_plain_read(fn, mask);
+	if (!read && !is_plain_write(fd, fn, mask))
+		return false;
+	kn = &fn->fn_knote[read ? FN_READ : FN_WRITE];
+	if (RARELY(kn->kn_status != KN_ATTACHED || kn->kn_turn == number ||
+		(kn->kn_flags & (EV_ONESHOT | EV_DISPATCH)) != 0 ||
+		((kn->kn_flags & EV_CLEAR) && fn->fn_type == FD_UNKNOWN)))
 		return false;
 	kn->kn_turn = number;
-	ev->ident = TAG_INDEX(tag);
-	ev->filter = EVFILT_READ;
-	ev->flags = kn->kn_flags;
+	ev->ident = (uintptr_t)fd;
+	ev->filter = read ? EVFILT_READ : EVFILT_WRITE;
+	ev->flags = kn->kn_flags | (mask & EPOLLRDHUP ? EV_EOF : 0);
 	ev->udata = kn->kn_udata;
 	memset(ev->ext, 0, sizeof(ev->ext));
 	if (kn->kn_fflags & NOTE_NODATA) {
@@ -104,7 +126,7 @@ take_plain(const struct kqueue *q, uint16_t number, const struct epoll_event *e,
 		ev->data = 1;
 	} else {
 		ev->fflags = kn->kn_fflags;
-		ev->data = HINT(EPOLLIN, fn->fn_type, false);
+		ev->data = HINT(mask, fn->fn_type, false);
 		*fill = true;
 	}
 	return true;
