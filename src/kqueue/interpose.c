@@ -425,12 +425,17 @@ shutdown(int fd, int how)
 KQ_EXPORT int connect_any(int fd, const struct sockaddr *addr,
     socklen_t len) __asm__("connect");
 
-/* Whatever it returns: a connection may be on its way. */
+/*
+ * Whatever it returns: a connection may be on its way.  If it is, the socket
+ * is no datagram one.
+ */
 KQ_EXPORT int
 connect_any(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	int r = real.connect(fd, addr, len);
 
+	if (r == -1 && errno == EINPROGRESS)
+		watch_stream(fd);
 	watch_event(fd, WATCH_CONNECT);
 	return r;
 }

@@ -111,9 +111,6 @@ source_type(int fd)
 	switch (st.st_mode & S_IFMT) {
 	case S_IFIFO:
 		return pipe_type(fd);
-	case S_IFREG:
-	case S_IFDIR:
-		return FD_FILE;
 	case S_IFCHR:
 		return tcgetattr(fd, &tio) == 0 ? FD_TTY : FD_OTHER;
 	case 0:
@@ -121,6 +118,16 @@ source_type(int fd)
 	default:
 		return FD_OTHER;
 	}
+}
+
+enum fdtype
+source_type_refused(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) == 0 && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
+		return FD_FILE;
+	return FD_DEVICE;
 }
 
 /* -- socket state ---------------------------------------------------------- */
@@ -290,8 +297,14 @@ attach_write(int fd, struct fdnote *fn)
 static void
 try_tcp(int fd, struct fdnote *fn)
 {
-	int tcp = tcp_state(fd);
+	int tcp;
 
+	if (watch_take_stream(fd)) {
+		fn->fn_type = FD_STREAM;
+		fn->fn_flags |= FN_SHUT_ASKED;
+		return;
+	}
+	tcp = tcp_state(fd);
 	if (tcp == 0)
 		return;
 	fn->fn_type = FD_STREAM;

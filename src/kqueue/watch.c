@@ -19,7 +19,7 @@
  * another file, or none.
  *
  * Two words a descriptor: with the 48 bytes of a slot (kq.h) that is what a
- * registration costs.  30 bits name the queues, modulo 30; a bit may be set
+ * registration costs.  29 bits name the queues, modulo 29; a bit may be set
  * for a queue that has nothing there, never the other way round.
  */
 #include <sys/mman.h>
@@ -36,13 +36,14 @@
 struct watch {
 	uint16_t w_start; /* closes begun */
 	uint16_t w_end;   /* and done */
-	uint32_t w_bits;  /* queues, SUSPECT, DUPED */
+	uint32_t w_bits;  /* queues, SUSPECT, DUPED, STREAM */
 };
 
 #define SUSPECT 0x80000000u
-#define DUPED 0x40000000u /* another number names the same file, or did */
-#define NBITS 30
-#define ALL_QUEUES (DUPED - 1)
+#define DUPED 0x40000000u  /* another number names the same file, or did */
+#define STREAM 0x20000000u /* see watch_stream() */
+#define NBITS 29
+#define ALL_QUEUES (STREAM - 1)
 
 bool watch_on;
 bool watch_suspicious;
@@ -128,7 +129,8 @@ watch_has(int fd)
 	struct watch *w = watch_of(fd);
 
 	return w != NULL &&
-	    (__atomic_load_n(&w->w_bits, __ATOMIC_RELAXED) & ~DUPED) != 0;
+	    (__atomic_load_n(&w->w_bits, __ATOMIC_RELAXED) &
+		~(DUPED | STREAM)) != 0;
 }
 
 bool
@@ -313,6 +315,28 @@ watch_duped(int fd)
 }
 
 void
+watch_stream(int fd)
+{
+	struct watch *w = watch_of(fd);
+
+	if (w != NULL && process_is_self())
+		__atomic_fetch_or(&w->w_bits, STREAM, __ATOMIC_RELAXED);
+}
+
+bool
+watch_take_stream(int fd)
+{
+	uint32_t *bits = &watches[fd].w_bits;
+
+	if ((__atomic_load_n(bits, __ATOMIC_RELAXED) & (STREAM | DUPED)) !=
+		STREAM ||
+	    process_strict)
+		return false;
+	__atomic_fetch_and(bits, ~STREAM, __ATOMIC_RELAXED);
+	return true;
+}
+
+void
 watch_dup(int from, int to)
 {
 	int saved = errno;
@@ -376,7 +400,9 @@ watch_event(int fd, enum watch_event event)
 
 	if (w == NULL)
 		return;
-	bits = __atomic_load_n(&w->w_bits, __ATOMIC_RELAXED);
+	if (event == WATCH_SHUT_WR)
+		watch_take_stream(fd);
+	bits = __atomic_load_n(&w->w_bits, __ATOMIC_RELAXED) & ~STREAM;
 	if (bits & DUPED)
 		bits |= ALL_QUEUES;
 	if (bits != 0 && process_is_self())

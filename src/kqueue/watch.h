@@ -51,6 +51,9 @@ enum watch_event {
 /* Something happened of which the kernel tells no epoll: look again. */
 void watch_event(int fd, enum watch_event);
 
+/* It is a connection-oriented socket that can be written to, or will be. */
+void watch_stream(int fd);
+
 /*
  * The first descriptor, not below fd, that watch_has() or that names a queue;
  * -1: none.
@@ -78,6 +81,13 @@ bool watch_add_raced(int fd, struct watch_add);
 
 /* It was copied, or is a copy, by dup() or so, and both may be open. */
 bool watch_duped(int fd);
+
+/*
+ * watch_stream() has been called of it, and it was neither shut down for
+ * writing nor copied since.  Said once only, so that a close() which nobody
+ * saw is not believed in for long.
+ */
+bool watch_take_stream(int fd);
 
 /* watch_suspect() has been true of some descriptor, or all are suspect. */
 extern bool watch_suspicious;

@@ -1,17 +1,9 @@
 /*
- * EVFILT_WRITE on streams, listeners, pipes, terminals and files.
+ * EVFILT_WRITE on streams and listeners.
  */
 #include "family.h"
 
-#include <limits.h>
-#include <pty.h>
-#include <stdio.h>
-#include <sys/stat.h>
-#include <termios.h>
-
-#ifdef __linux__
-#include <sys/eventfd.h>
-#endif
+#include <poll.h>
 
 /* -- connected streams ----------------------------------------------------- */
 
@@ -247,6 +239,73 @@ START_TEST(earlier_shutdown_of_writing_is_the_end)
 }
 END_TEST
 
+/* Connected, as most are: connect() left it on its way. */
+static int
+connected_meanwhile(int kind)
+{
+	struct family_addr addr;
+	struct pollfd pfd;
+	int fd;
+
+	family_listen(kind, &addr, 4);
+	fd = family_socket(kind);
+	if (connect(fd, (struct sockaddr *)&addr.sa, addr.len) == -1)
+		ck_assert_int_eq(errno, EINPROGRESS);
+	pfd = (struct pollfd){ .fd = fd, .events = POLLOUT };
+	t_until(poll(&pfd, 1, 0) == 1);
+	return fd;
+}
+
+/* R-WRITE-05: ... of one that was being connected, ... */
+START_TEST(shutdown_after_connect_is_the_end)
+{
+	struct kevent ev;
+	int fd;
+
+	need(_i);
+	fd = connected_meanwhile(_i);
+	ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
+	t_add(fd, EVFILT_WRITE, 0);
+	t_expect(&ev, fd, EVFILT_WRITE);
+	ck_assert_int_ne(ev.flags & EV_EOF, 0);
+}
+END_TEST
+
+/* R-WRITE-05: ... by a duplicate, too, which is gone already, ... */
+START_TEST(shutdown_of_a_former_duplicate)
+{
+	struct kevent ev;
+	int fd, copy;
+
+	need(_i);
+	fd = connected_meanwhile(_i);
+	copy = dup(fd);
+	ck_assert_int_eq(shutdown(copy, SHUT_WR), 0);
+	ck_assert_int_eq(close(copy), 0);
+	t_add(fd, EVFILT_WRITE, 0);
+	t_expect(&ev, fd, EVFILT_WRITE);
+	ck_assert_int_ne(ev.flags & EV_EOF, 0);
+}
+END_TEST
+
+/* R-FD-04: a pipe that has the number of one that was being connected. */
+START_TEST(pipe_where_one_was_connected)
+{
+	int low = dup(0), fd = connected_meanwhile(TCP4), p[2];
+	struct kevent ev;
+
+	ck_assert_int_eq(close(low), 0);
+	ck_assert_int_eq(close(fd), 0);
+	ck_assert_int_eq(pipe(p), 0);
+	ck_assert_int_eq(p[1], fd);
+	t_add(p[1], EVFILT_WRITE, 0);
+	t_expect(&ev, p[1], EVFILT_WRITE);
+	ck_assert_int_eq(close(p[0]), 0);
+	t_expect(&ev, p[1], EVFILT_WRITE);
+	ck_assert_int_ne(ev.flags & EV_EOF, 0);
+}
+END_TEST
+
 /* R-WRITE-05: ... and when the peer has answered it, ... */
 START_TEST(answered_shutdown_of_writing_is_the_end)
 {
@@ -323,6 +382,25 @@ START_TEST(shutdown_of_a_duplicate)
 	t_add(s[0], EVFILT_WRITE, 0);
 	copy = dup(s[0]);
 	ck_assert_int_eq(shutdown(copy, SHUT_WR), 0);
+	t_expect(&ev, s[0], EVFILT_WRITE);
+	ck_assert_int_ne(ev.flags & EV_EOF, 0);
+}
+END_TEST
+
+/* R-WRITE-05: ... also while there was no knote, ... */
+START_TEST(shutdown_of_a_duplicate_meanwhile)
+{
+	struct kevent ev;
+	int s[2], copy;
+
+	need(_i);
+	stream_open(_i, s);
+	copy = dup(s[0]);
+	t_add(s[0], EVFILT_WRITE, 0);
+	t_expect(&ev, s[0], EVFILT_WRITE);
+	t_delete(s[0], EVFILT_WRITE);
+	ck_assert_int_eq(shutdown(copy, SHUT_WR), 0);
+	t_add(s[0], EVFILT_WRITE, 0);
 	t_expect(&ev, s[0], EVFILT_WRITE);
 	ck_assert_int_ne(ev.flags & EV_EOF, 0);
 }
@@ -481,148 +559,6 @@ START_TEST(listener_registered_before_is_silent)
 }
 END_TEST
 
-/* -- pipes and FIFOs ------------------------------------------------------- */
-
-/* R-WRITE-12: silent below PIPE_BUF free bytes, active from there on. */
-START_TEST(pipe_space)
-{
-	struct kevent ev;
-	int64_t whole;
-	int p[2];
-
-	t_pipe(p);
-	t_add(p[1], EVFILT_WRITE, 0);
-	t_expect(&ev, p[1], EVFILT_WRITE);
-	ck_assert_int_eq(ev.flags & EV_EOF, 0);
-	ck_assert_int_ge(ev.data, PIPE_BUF);
-	whole = ev.data;
-	t_put(p[1], PIPE_BUF);
-	t_expect_data(p[1], EVFILT_WRITE, whole - PIPE_BUF);
-	ck_assert_int_eq(t_fill(p[1]), whole - PIPE_BUF);
-	t_none();
-	t_take(p[0], PIPE_BUF - 1);
-	t_none();
-	t_take(p[0], 1);
-	t_expect(&ev, p[1], EVFILT_WRITE);
-	ck_assert_int_ge(ev.data, PIPE_BUF);
-	ck_assert_int_eq(write(p[1], (char[PIPE_BUF]){ 0 }, PIPE_BUF),
-	    PIPE_BUF);
-	t_none();
-}
-END_TEST
-
-/* R-WRITE-13: the reader closes later: EV_EOF. */
-START_TEST(pipe_reader_gone)
-{
-	struct kevent ev;
-	int p[2];
-
-	t_pipe(p);
-	t_add(p[1], EVFILT_WRITE, 0);
-	t_fill(p[1]);
-	t_none();
-	ck_assert_int_eq(close(p[0]), 0);
-	t_expect(&ev, p[1], EVFILT_WRITE);
-	ck_assert_int_ne(ev.flags & EV_EOF, 0);
-	t_expect(&ev, p[1], EVFILT_WRITE);
-	ck_assert_int_ne(ev.flags & EV_EOF, 0);
-}
-END_TEST
-
-/* R-WRITE-14: the reader had closed before: EPIPE, or EV_EOF at once. */
-START_TEST(pipe_reader_gone_before)
-{
-	struct kevent ev;
-	int p[2], error;
-
-	t_pipe(p);
-	ck_assert_int_eq(close(p[0]), 0);
-	error = t_try(p[1], EVFILT_WRITE, EV_ADD, 0, 0, NULL);
-	if (error != 0) {
-		ck_assert_int_eq(error, EPIPE);
-		t_fails(ENOENT, p[1], EVFILT_WRITE, EV_DELETE, 0, 0, NULL);
-		return;
-	}
-	t_expect(&ev, p[1], EVFILT_WRITE);
-	ck_assert_int_ne(ev.flags & EV_EOF, 0);
-}
-END_TEST
-
-/* R-WRITE-13: ... and since: a change of the knote is none of EV_ADD. */
-START_TEST(pipe_reader_gone_since)
-{
-	struct kevent ev;
-	int p[2];
-
-	t_pipe(p);
-	t_add(p[1], EVFILT_WRITE, EV_DISPATCH);
-	t_expect(&ev, p[1], EVFILT_WRITE);
-	ck_assert_int_eq(close(p[0]), 0);
-	t_change(p[1], EVFILT_WRITE, EV_ENABLE, 0, 0, NULL);
-	t_expect(&ev, p[1], EVFILT_WRITE);
-	ck_assert_int_ne(ev.flags & EV_EOF, 0);
-	t_change(p[1], EVFILT_WRITE, EV_ADD | EV_ENABLE, 0, 0, NULL);
-	t_expect(&ev, p[1], EVFILT_WRITE);
-	ck_assert_int_ne(ev.flags & EV_EOF, 0);
-}
-END_TEST
-
-/* R-WRITE-15: WRITE on the read end is accepted and never fires. */
-START_TEST(pipe_read_end_is_never_writable)
-{
-	int p[2];
-
-	t_pipe(p);
-	t_add(p[0], EVFILT_WRITE, 0);
-	t_none();
-	t_put(p[1], 1);
-	t_quiet();
-	ck_assert_int_eq(close(p[1]), 0);
-	t_quiet();
-}
-END_TEST
-
-/* R-REG-19, R-MODE-04: ... and to change it is nothing to READ. */
-START_TEST(pipe_read_end_is_left_alone)
-{
-	struct kevent ev;
-	int p[2];
-
-	t_pipe(p);
-	t_add(p[0], EVFILT_READ, EV_CLEAR);
-	t_add(p[0], EVFILT_WRITE, EV_CLEAR);
-	t_put(p[1], 1);
-	t_expect(&ev, p[0], EVFILT_READ);
-	t_add(p[0], EVFILT_WRITE, EV_CLEAR);
-	t_quiet();
-}
-END_TEST
-
-/* R-WRITE-16: a FIFO ends with its last reader, and is well with a new one. */
-START_TEST(fifo_end_and_new_reader)
-{
-	struct kevent ev;
-	char path[128];
-	int reader, fd;
-
-	snprintf(path, sizeof(path), "%s/fifo", t_dir());
-	ck_assert_int_eq(mkfifo(path, 0600), 0);
-	reader = open(path, O_RDONLY | O_NONBLOCK);
-	fd = open(path, O_WRONLY | O_NONBLOCK);
-	ck_assert_int_ge(fd, 0);
-	t_add(fd, EVFILT_WRITE, 0);
-	t_expect(&ev, fd, EVFILT_WRITE);
-	ck_assert_int_eq(ev.flags & EV_EOF, 0);
-	ck_assert_int_eq(close(reader), 0);
-	t_expect(&ev, fd, EVFILT_WRITE);
-	ck_assert_int_ne(ev.flags & EV_EOF, 0);
-	reader = open(path, O_RDONLY | O_NONBLOCK);
-	t_expect(&ev, fd, EVFILT_WRITE);
-	ck_assert_int_eq(ev.flags & EV_EOF, 0);
-	t_put(fd, 1);
-}
-END_TEST
-
 #ifdef NOTE_NODATA
 /* kqueue(2), NOTE_NODATA: data is 1. */
 START_TEST(nodata_reports_one)
@@ -636,72 +572,6 @@ START_TEST(nodata_reports_one)
 	t_expect(&ev, s[0], EVFILT_WRITE);
 	ck_assert_int_eq(ev.data, 1);
 	ck_assert_int_eq(ev.flags & EV_EOF, 0);
-}
-END_TEST
-#endif
-
-/* -- terminals, files, devices --------------------------------------------- */
-
-/* R-WRITE-17: both sides of a terminal have space, and an end. */
-START_TEST(terminal_space)
-{
-	int master, slave, fd, other;
-	struct termios tio;
-	struct kevent ev;
-
-	ck_assert_int_eq(openpty(&master, &slave, NULL, NULL, NULL), 0);
-	ck_assert_int_eq(tcgetattr(slave, &tio), 0);
-	cfmakeraw(&tio);
-	ck_assert_int_eq(tcsetattr(slave, TCSANOW, &tio), 0);
-	fd = _i == 0 ? slave : master;
-	other = _i == 0 ? master : slave;
-	ck_assert_int_ne(fcntl(fd, F_SETFL, O_NONBLOCK), -1);
-	ck_assert_int_ne(fcntl(other, F_SETFL, O_NONBLOCK), -1);
-	t_add(fd, EVFILT_WRITE, 0);
-	t_expect(&ev, fd, EVFILT_WRITE);
-	ck_assert_int_gt(ev.data, 0);
-	ck_assert_int_eq(ev.flags & EV_EOF, 0);
-	t_put(fd, 1);
-	ck_assert_int_eq(close(other), 0);
-	t_expect_until(&ev, fd, EVFILT_WRITE, ev.flags & EV_EOF);
-}
-END_TEST
-
-/* R-WRITE-18: a regular file is always active, or refused with EINVAL. */
-START_TEST(file)
-{
-	struct kevent ev;
-	int fd, error;
-
-	fd = t_file("abc");
-	error = t_try(fd, EVFILT_WRITE, EV_ADD, 0, 0, NULL);
-	if (error != 0) {
-		ck_assert_int_eq(error, EINVAL);
-		return;
-	}
-	t_expect(&ev, fd, EVFILT_WRITE);
-	t_expect(&ev, fd, EVFILT_WRITE);
-	ck_assert_int_eq(ev.flags & EV_EOF, 0);
-}
-END_TEST
-
-#ifdef __linux__
-/* R-WRITE-19: data is the largest value that eventfd can still take. */
-START_TEST(eventfd_room)
-{
-	struct kevent ev;
-	uint64_t n;
-	int fd;
-
-	fd = eventfd(0, EFD_NONBLOCK);
-	t_add(fd, EVFILT_WRITE, 0);
-	t_expect(&ev, fd, EVFILT_WRITE);
-	ck_assert_int_eq(eventfd_write(fd, UINT64_MAX - 100), 0);
-	t_expect_data(fd, EVFILT_WRITE, 99);
-	ck_assert_int_eq(eventfd_write(fd, 99), 0);
-	t_quiet();
-	ck_assert_int_eq(eventfd_read(fd, &n), 0);
-	t_expect(&ev, fd, EVFILT_WRITE);
 }
 END_TEST
 #endif
@@ -721,6 +591,10 @@ main(void)
 	tcase_add_loop_test(tc, refused_connect, TCP4, TCP6 + 1);
 
 	tcase_add_loop_test(tc, own_shutdown_of_writing_is_the_end, 0, STREAMS);
+	tcase_add_loop_test(tc, shutdown_after_connect_is_the_end, TCP4,
+	    TCP6 + 1);
+	tcase_add_loop_test(tc, shutdown_of_a_former_duplicate, TCP4, TCP6 + 1);
+	tcase_add_test(tc, pipe_where_one_was_connected);
 	tcase_add_loop_test(tc, earlier_shutdown_of_writing_is_the_end, 0,
 	    STREAMS);
 	tcase_add_loop_test(tc, answered_shutdown_of_writing_is_the_end, 0,
@@ -730,6 +604,7 @@ main(void)
 	tcase_add_loop_test(tc, shutdown_of_a_full_socket, 0, STREAMS);
 	tcase_add_loop_test(tc, shutdown_ends_a_wait, 0, STREAMS);
 	tcase_add_loop_test(tc, shutdown_of_a_duplicate, 0, STREAMS);
+	tcase_add_loop_test(tc, shutdown_of_a_duplicate_meanwhile, 0, STREAMS);
 	tcase_add_loop_test(tc, shutdown_of_anothers_duplicate, 0, STREAMS);
 	tcase_add_loop_test(tc, reset_is_the_end, TCP4, TCP6 + 1);
 	tcase_add_loop_test(tc, half_close_is_not_the_end, 0, STREAMS);
@@ -738,21 +613,8 @@ main(void)
 	tcase_add_loop_test(tc, listener_is_silent, 0, FAMILIES);
 	tcase_add_loop_test(tc, listener_registered_before_is_silent, 0,
 	    FAMILIES);
-
-	tcase_add_test(tc, pipe_space);
-	tcase_add_test(tc, pipe_reader_gone);
-	tcase_add_test(tc, pipe_reader_gone_before);
-	tcase_add_test(tc, pipe_reader_gone_since);
-	tcase_add_test(tc, pipe_read_end_is_never_writable);
-	tcase_add_test(tc, pipe_read_end_is_left_alone);
-	tcase_add_test(tc, fifo_end_and_new_reader);
 #ifdef NOTE_NODATA
 	tcase_add_loop_test(tc, nodata_reports_one, 0, STREAMS);
-#endif
-	tcase_add_loop_test(tc, terminal_space, 0, 2);
-	tcase_add_test(tc, file);
-#ifdef __linux__
-	tcase_add_test(tc, eventfd_room);
 #endif
 	return t_end();
 }

@@ -12,6 +12,7 @@
 
 #include <netinet/in.h>
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -226,6 +227,31 @@ somebody_called(void)
 {
 	somebody_calls();
 	expect(1, NULL);
+}
+
+/* In the place of tcp[0], which the cases end with. */
+static void
+connection_is_on_its_way(void)
+{
+	close(tcp[0]);
+	tcp[0] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	calls_must(connect(tcp[0], (struct sockaddr *)&address,
+		       sizeof(address)) == -1 &&
+	    errno == EINPROGRESS);
+}
+
+static void
+connection_was_shut_down(void)
+{
+	connection_is_on_its_way();
+	calls_must(shutdown(tcp[0], SHUT_WR) == 0);
+}
+
+static void
+connection_was_copied(void)
+{
+	connection_is_on_its_way();
+	calls_must(close(dup(tcp[0])) == 0);
 }
 
 /* tcp[0] has the number of one that listened, and whose callers were counted.
@@ -570,6 +596,12 @@ static const struct row {
 	{ "EV_ADD of WRITE, TCP", nothing, add_write, "getsockopt epoll_ctl" },
 	{ "EV_ADD of WRITE beside READ", add_tcp, add_write,
 	    "getsockopt epoll_ctl" },
+	{ "EV_ADD of WRITE after connect()", connection_is_on_its_way,
+	    add_write, "epoll_ctl" },
+	{ "EV_ADD of WRITE after connect() and shutdown()",
+	    connection_was_shut_down, add_write, "getsockopt epoll_ctl" },
+	{ "EV_ADD of WRITE after connect() and dup()", connection_was_copied,
+	    add_write, "getsockopt epoll_ctl" },
 	{ "EV_ADD of WRITE that is there", add_write, add_write, "" },
 	{ "EV_ENABLE of WRITE", add_write, enable_write, "" },
 	{ "EV_DELETE of WRITE", add_write, delete_write, "" },
@@ -644,7 +676,8 @@ static const struct row {
 	{ "wait, PROC", child_is_dead, wait_one,
 	    "epoll_wait poll waitid epoll_ctl close" },
 	{ "EV_ADD of VNODE", nothing, add_file,
-	    "fstat inotify_init fcntl close epoll_ctl inotify_add_watch "
+	    "fstat fstatfs inotify_init fcntl close epoll_ctl "
+	    "inotify_add_watch "
 	    "fstat" },
 	{ "wait, VNODE", file_was_written, wait_one, "epoll_wait read fstat" },
 	{ "EV_DELETE of VNODE", add_file, delete_file, "inotify_rm_watch" },

@@ -48,6 +48,7 @@ static const struct {
 	{ SYS_fcntl, "fcntl" },
 	{ SYS_fstat, "fstat" },
 	{ SYS_newfstatat, "fstat" },
+	{ SYS_fstatfs, "fstatfs" },
 	{ SYS_getpeername, "getpeername" },
 	{ SYS_getpid, "getpid" },
 	{ SYS_getsockname, "getsockname" },
