@@ -3,8 +3,10 @@
  */
 #include "t.h"
 
+#include <stdio.h>
 #include <sys/wait.h>
 
+#include <mqueue.h>
 #include <net/if.h>
 #include <netpacket/packet.h>
 #include <sys/epoll.h>
@@ -140,6 +142,39 @@ START_TEST(epoll_ready)
 }
 END_TEST
 
+/* R-READ-50: a message queue passes for a regular file, but can be full. */
+START_TEST(message_queue)
+{
+	struct mq_attr attr = { .mq_maxmsg = 1, .mq_msgsize = 8 };
+	char name[32], message[8];
+	struct kevent ev;
+	mqd_t mq;
+
+	snprintf(name, sizeof(name), "/kqueue-%d", (int)getpid());
+	mq = mq_open(name, O_CREAT | O_EXCL | O_RDWR | O_NONBLOCK, 0600, &attr);
+	if (mq == (mqd_t)-1) {
+		t_skip("no message queues here");
+		return;
+	}
+	mq_unlink(name);
+	t_add(mq, _i == 0 ? EVFILT_READ : EVFILT_WRITE, 0);
+	t_add(mq, _i == 0 ? EVFILT_WRITE : EVFILT_READ, 0);
+	t_expect(&ev, mq, EVFILT_WRITE);
+	t_delete(mq, EVFILT_WRITE);
+	t_none();
+	t_add(mq, EVFILT_WRITE, 0);
+	ck_assert_int_eq(mq_send(mq, "text", 4, 0), 0);
+	t_delete(mq, EVFILT_READ);
+	t_none();
+	t_add(mq, EVFILT_READ, 0);
+	t_expect(&ev, mq, EVFILT_READ);
+	ck_assert_int_eq(mq_receive(mq, message, sizeof(message), NULL), 4);
+	t_expect(&ev, mq, EVFILT_WRITE);
+	mq_close(mq);
+	t_none();
+}
+END_TEST
+
 /* R-READ-51, R-READ-14: a packet socket is as a datagram socket. */
 START_TEST(packet_socket)
 {
@@ -176,6 +211,7 @@ main(void)
 	tcase_add_test(tc, inotify_events);
 	tcase_add_test(tc, pidfd_exit);
 	tcase_add_test(tc, epoll_ready);
+	tcase_add_loop_test(tc, message_queue, 0, 2);
 	tcase_add_test(tc, packet_socket);
 	return t_end();
 }
