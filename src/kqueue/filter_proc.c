@@ -197,10 +197,14 @@ proc_look(struct kqueue *q, struct object *o)
 	const struct proc *p = o->o_state;
 	int status;
 
-	if (p->p_ended || p->p_fd == -1 || !pidfd_has_ended(p->p_fd))
+	if (p->p_ended || p->p_fd == -1)
 		return;
-	if (!pidfd_status(p->p_fd, &status) && p->p_gone)
-		status = p->p_told;
+	if (!pidfd_of_child(p->p_fd, &status)) {
+		if (!pidfd_has_ended(p->p_fd))
+			return;
+		if (!pidfd_status(p->p_fd, &status) && p->p_gone)
+			status = p->p_told;
+	}
 	proc_end(q, o, status);
 }
 

@@ -112,8 +112,8 @@ pidfd_has_ended(int fd)
 
 /* -- the status ------------------------------------------------------------ */
 
-static bool
-status_of_child(int fd, int *status)
+bool
+pidfd_of_child(int fd, int *status)
 {
 	siginfo_t si = { .si_pid = 0 };
 
@@ -179,7 +179,7 @@ status_of_zombie(int fd, int *status)
 bool
 pidfd_status(int fd, int *status)
 {
-	if (status_of_child(fd, status) || status_of_zombie(fd, status) ||
+	if (pidfd_of_child(fd, status) || status_of_zombie(fd, status) ||
 	    status_of_reaped(fd, status))
 		return true;
 	*status = 0;

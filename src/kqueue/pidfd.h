@@ -26,6 +26,12 @@ int	pidfd_check(int fd);
 bool	pidfd_has_ended(int fd);
 
 /*
+ * Is it a child of this process that has ended and was not reaped?  Then with
+ * its status, by one system call.
+ */
+bool	pidfd_of_child(int fd, int *status);
+
+/*
  * The status of a process that has ended, as wait(2) encodes it.  False, and
  * *status is 0: nobody lets us know.
  */
