@@ -279,7 +279,8 @@ kquay_detach(struct kquay_conn *c)
 	/* Its knotes may exist, or be in the list of changes only. */
 	kquay_loop_forget(q, (uintptr_t)c->id, fd);
 	EV_SET(&ev, fd, EVFILT_READ, EV_DELETE, 0, 0, NULL);
-	(void)kquay_loop_apply(q, &ev);
+	if (c->flags & C_ADDED)
+		(void)kquay_loop_apply(q, &ev);
 	EV_SET(&ev, fd, EVFILT_WRITE, EV_DELETE, 0, 0, NULL);
 	if (c->flags & C_WRITE)
 		(void)kquay_loop_apply(q, &ev);
