@@ -6,6 +6,7 @@
  * No two questions share anything.
  */
 #include <sys/types.h>
+#include <sys/queue.h>
 
 #include <errno.h>
 #include <pthread.h>
@@ -25,6 +26,7 @@
 #include "upstream.h"
 
 struct question {
+	STAILQ_ENTRY(question) next; /* of those about connections */
 	pthread_mutex_t lock;
 	void (*answered)(struct question *);
 
@@ -59,6 +61,8 @@ struct describing {
 };
 
 static int open_questions;
+/* About connections: the first is with the loops, the others wait. */
+static STAILQ_HEAD(, question) lists = STAILQ_HEAD_INITIALIZER(lists);
 static int64_t began_ms, began;
 
 static struct question *question_new(char *, size_t);
@@ -72,6 +76,7 @@ static void describe_service(struct status *, const struct service *);
 static upstream_each_fn describe_target;
 static void count_branch(struct branch *, void *);
 static void status_answered(struct question *);
+static int ask_in_turn(struct question *, char *, size_t);
 static void list_branch(struct branch *, void *);
 static void list_one(struct question *, struct branch *, struct kquay_conn *);
 static void connections_answered(struct question *);
@@ -98,6 +103,7 @@ question_new(char *why, size_t whysz)
 		free(q);
 		return NULL;
 	}
+	open_questions++;
 	return q;
 }
 
@@ -109,6 +115,7 @@ question_free(struct question *q)
 	free(q->serving);
 	free(q->service);
 	free(q);
+	open_questions--;
 }
 
 static int
@@ -145,7 +152,6 @@ ask(struct question *q, void (*fn)(struct branch *, void *), char *why,
 		snprintf(why, whysz, "%s", strerror(errno));
 		return -1;
 	}
-	open_questions++;
 	return 0;
 }
 
@@ -154,7 +160,6 @@ on_done(void *arg)
 {
 	struct question *q = arg;
 
-	open_questions--;
 	q->answered(q);
 	question_free(q);
 }
@@ -319,11 +324,22 @@ gather_connections(const struct selection *which, uint64_t after,
 	if (q->connections == NULL)
 		snprintf(why, whysz, "%s", strerror(errno));
 	else if (choose(q, which, why, whysz) == 0 &&
-	    ask(q, list_branch, why, whysz) == 0)
+	    ask_in_turn(q, why, whysz) == 0)
 		return 0;
 	connections_free(q->connections);
 	question_free(q);
 	return -1;
+}
+
+static int
+ask_in_turn(struct question *q, char *why, size_t whysz)
+{
+	int waits = !STAILQ_EMPTY(&lists);
+
+	if (!waits && ask(q, list_branch, why, whysz) == -1)
+		return -1;
+	STAILQ_INSERT_TAIL(&lists, q, next);
+	return 0;
 }
 
 static void
@@ -356,11 +372,22 @@ list_one(struct question *q, struct branch *b, struct kquay_conn *c)
 	connections_add(q->connections, &one);
 }
 
+/* The next one's turn; without memory for it, it is answered at once. */
 static void
 connections_answered(struct question *q)
 {
+	char why[256];
+
 	connections_end(q->connections);
 	q->fn.connections(q->connections, q->arg);
+	STAILQ_REMOVE_HEAD(&lists, next);
+	while ((q = STAILQ_FIRST(&lists)) != NULL &&
+	    ask(q, list_branch, why, sizeof(why)) == -1) {
+		STAILQ_REMOVE_HEAD(&lists, next);
+		q->connections->failed = 1;
+		q->fn.connections(q->connections, q->arg);
+		question_free(q);
+	}
 }
 
 int

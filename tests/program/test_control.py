@@ -1,7 +1,9 @@
 """The control socket, and the commands that use it."""
 
+import contextlib
 import os
 import pwd
+import select
 import signal
 import socket
 import stat
@@ -11,8 +13,8 @@ import time
 
 import pytest
 
-from kquay import (DEADLINE, KQUAY, USAGE, Client, Kquay, once, running,
-                   until)
+from kquay import (DEADLINE, KQUAY, USAGE, Client, Kquay, connect, once,
+                   running, until)
 from ports import free_port
 from steer import TWO, steered
 
@@ -547,6 +549,34 @@ def test_who_does_not_read(tmp_path):
         for c in deaf:
             c.close()
         assert s.k.rss() < before + (48 << 20)
+
+
+def test_long_lists_leave_room_for_callers(tmp_path):
+    """They come one after the other, and a caller's turn is between them."""
+    path, lists = f"{tmp_path}/c", 60
+    with contextlib.ExitStack() as stack:
+        k = stack.enter_context(running(
+            "serve", "echo", "-l", f"unix:{tmp_path}/s", "--control", path))
+        for _ in range(800):
+            caller = stack.enter_context(connect(k.where))
+            caller.sendall(b"x")
+            assert caller.recv(1) == b"x"
+        clients = [stack.enter_context(connect(f"unix:{path}"))
+                   for _ in range(lists)]
+        poll = select.poll()
+        for s in clients:
+            poll.register(s, select.POLLIN)
+            s.sendall(b"connections\n")
+        echoes = 0
+        while len(poll.poll(0)) < lists:
+            caller.sendall(b"x")
+            assert caller.recv(1) == b"x"
+            echoes += 1
+        assert echoes > lists // 4
+        for s in clients:
+            with s.makefile("rb") as answer:
+                assert answer.readline().startswith(b"ok ")
+                assert len(answer.readlines()) == 801
 
 
 def test_a_crowd(tmp_path):
