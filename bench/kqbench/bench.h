@@ -24,8 +24,6 @@ struct bench_side {
 
 #define BENCH_SIDES 4
 
-extern int bench_quick; /* fewer pieces: a look, not a figure */
-
 /* CPU seconds of this thread; less the clock's own cost: bench_took(). */
 double bench_cpu(void);
 double bench_took(double since);

@@ -40,8 +40,7 @@ static const struct {
 
 #define NGROUPS (sizeof(groups) / sizeof(groups[0]))
 
-int bench_quick;
-
+static int quick; /* fewer pieces: a look, not a figure */
 static int json, rows, met, missed;
 static const char *group;
 static double clock_cost;
@@ -161,7 +160,7 @@ bench_compare(const char *name, const struct bench_side *sides, size_t nsides,
 	size_t s, turn;
 	int p;
 
-	if (bench_quick)
+	if (quick)
 		pieces = pieces / 8 > 5 ? pieces / 8 : 5;
 	if (pieces > MAX_PIECES)
 		pieces = MAX_PIECES;
@@ -236,7 +235,7 @@ print_head(void)
 	if (uname(&u) == 0)
 		printf("%s %s %s, %ld CPUs%s\n", u.sysname, u.release,
 		    u.machine, sysconf(_SC_NPROCESSORS_ONLN),
-		    bench_quick ? ", quick: not for quoting" : "");
+		    quick ? ", quick: not for quoting" : "");
 	printf("Figures: CPU of the calling thread, lower quartile.  Ratio to "
 	       "raw epoll,\nin brackets the middle half of the pairs.\n");
 }
@@ -341,7 +340,7 @@ int
 main(int argc, char *argv[])
 {
 	static const struct option options[] = {
-		{ "quick", no_argument, &bench_quick, 1 },
+		{ "quick", no_argument, &quick, 1 },
 		{ "json", no_argument, &json, 1 },
 		{ NULL, 0, NULL, 0 },
 	};

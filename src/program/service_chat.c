@@ -54,7 +54,7 @@ struct chat {
 };
 
 struct chatter {
-	struct room_member member; /* the first, see chatter_of() */
+	struct room_member member; /* the first: a room's members are these */
 	struct kquay_conn *c;
 	int64_t credit;  /* for lines, of per_ms each */
 	int64_t counted; /* when that was so, in ms */

@@ -6,15 +6,14 @@
 #include <stdio.h>
 
 static const struct {
-	const char *name;
 	int domain, type;
 } kinds[STREAMS] = {
-	[TCP4] = { "tcp4", AF_INET, SOCK_STREAM },
-	[TCP6] = { "tcp6", AF_INET6, SOCK_STREAM },
-	[UNIX_STREAM] = { "unix stream", AF_UNIX, SOCK_STREAM },
-	[UNIX_SEQPACKET] = { "unix seqpacket", AF_UNIX, SOCK_SEQPACKET },
-	[PAIR_STREAM] = { "stream pair", AF_UNIX, SOCK_STREAM },
-	[PAIR_SEQPACKET] = { "seqpacket pair", AF_UNIX, SOCK_SEQPACKET },
+	[TCP4] = { AF_INET, SOCK_STREAM },
+	[TCP6] = { AF_INET6, SOCK_STREAM },
+	[UNIX_STREAM] = { AF_UNIX, SOCK_STREAM },
+	[UNIX_SEQPACKET] = { AF_UNIX, SOCK_SEQPACKET },
+	[PAIR_STREAM] = { AF_UNIX, SOCK_STREAM },
+	[PAIR_SEQPACKET] = { AF_UNIX, SOCK_SEQPACKET },
 };
 
 static void
@@ -76,12 +75,6 @@ family_here(int kind)
 	here = bind(fd, (struct sockaddr *)&addr.sa, addr.len) == 0;
 	close(fd);
 	return here;
-}
-
-const char *
-family_name(int kind)
-{
-	return kinds[kind].name;
 }
 
 int

@@ -28,7 +28,6 @@ struct family_addr {
 
 /* False if the machine has no such addresses (TCP6 without ::1). */
 bool family_here(int kind);
-const char *family_name(int kind);
 
 #define need(kind) do { \
 	if (!family_here(kind)) { \

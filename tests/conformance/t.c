@@ -34,21 +34,15 @@ __asan_default_options(void)
 /* -- runner ---------------------------------------------------------------- */
 
 TCase *
-t_case(const char *name)
+t_begin(const char *name)
 {
 	TCase *tc = tcase_create(name);
 
+	t_suite = suite_create(name);
 	tcase_add_checked_fixture(tc, t_open, t_close);
 	tcase_set_timeout(tc, T_LIMIT);
 	suite_add_tcase(t_suite, tc);
 	return tc;
-}
-
-TCase *
-t_begin(const char *name)
-{
-	t_suite = suite_create(name);
-	return t_case(name);
 }
 
 int
@@ -168,7 +162,8 @@ t_listen(struct sockaddr_in *sin, int backlog)
 	return fd;
 }
 
-int
+/* Blocking, to t_listen(). */
+static int
 t_connect(const struct sockaddr_in *sin)
 {
 	int fd = socket(AF_INET, SOCK_STREAM, 0);

@@ -60,11 +60,9 @@ extern int t_kq;
 
 /*
  * main() of a test file: tc = t_begin("name"), tcase_add_test(tc, ...) for
- * each test, return t_end().  A further TCase with another fixture may be
- * added with t_case().
+ * each test, return t_end().
  */
 TCase *t_begin(const char *name);
-TCase *t_case(const char *name);
 int t_end(void);
 
 /* One change, nothing collected: 0 or the errno value it failed with. */
@@ -141,8 +139,7 @@ void t_unix(int type, int s[2]); /* socketpair of that type */
 void t_tcp(int s[2]);            /* connected over loopback, s[1] accepted */
 void t_udp(int s[2]); /* bound to loopback, each connected to the other */
 int t_listen(struct sockaddr_in *sin, int backlog); /* TCP, loopback */
-int t_connect(const struct sockaddr_in *sin); /* blocking, to t_listen() */
-int t_file(const char *text);                 /* unlinked file, offset 0 */
+int t_file(const char *text); /* unlinked file, offset 0 */
 char *t_dir(void); /* a new folder, removed at the end of the test */
 
 /* Write or read exactly n bytes; they must not be refused. */

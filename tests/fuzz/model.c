@@ -214,14 +214,14 @@ rumour(struct knote *k)
 
 /* -- collecting ------------------------------------------------------------ */
 
-bool
+static bool
 may_come(const struct knote *k)
 {
 	return k->k_exists && k->k_enabled &&
 	    (k->k_forced || k->k_kind->k_truth(k) != NO);
 }
 
-bool
+static bool
 must_come(const struct knote *k)
 {
 	if (!k->k_exists || !k->k_enabled)

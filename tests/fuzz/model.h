@@ -108,8 +108,6 @@ void edge(struct knote *);
 /* It may be told though nothing has become true. */
 void rumour(struct knote *);
 
-bool may_come(const struct knote *);
-bool must_come(const struct knote *);
 /* Knotes of the queue that must come. */
 int how_many_must(int queue);
 /* Take events of a queue without waiting, or, if some must come, with. */

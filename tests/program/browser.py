@@ -2,7 +2,6 @@
 protocol): each message is a JSON object with a NUL behind it.
 """
 
-import base64
 import contextlib
 import fcntl
 import json
@@ -99,15 +98,6 @@ class Browser:
                            returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
-
-    def screenshot(self, path):
-        height = self.run("document.documentElement.scrollHeight")
-        width = self.run("innerWidth")
-        data = self.call("Page.captureScreenshot", captureBeyondViewport=True,
-                         clip={"x": 0, "y": 0, "width": width,
-                               "height": height, "scale": 1})["data"]
-        with open(path, "wb") as f:
-            f.write(base64.b64decode(data))
 
     def complaints(self):
         """Errors of scripts and of the security policy so far."""

@@ -218,7 +218,7 @@ hooked_splice(int from, int to, size_t len)
 
 const struct kquay_sys mode_copying = { .read = hooked_read,
 	.write = hooked_write };
-const struct kquay_sys mode_piping = { .read = hooked_read,
+static const struct kquay_sys mode_piping = { .read = hooked_read,
 	.write = hooked_write,
 	.splice = hooked_splice };
 

@@ -49,7 +49,7 @@ void	stream_jam(struct stream *s);
 void	stream_pump(struct stream *one, struct stream *two);
 
 /* How the kernel is called. */
-extern const struct kquay_sys mode_copying, mode_piping;
+extern const struct kquay_sys mode_copying;
 extern unsigned	mode_reads, mode_writes;	/* calls so far */
 extern size_t	mode_most;	/* that one call moves */
 extern int	mode_err;	/* errno of the next splices, with */
