@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -185,6 +186,12 @@ kit_settle(void)
 		ck_assert_int_ne(n, -1);
 		quiet = n == 0 ? quiet + 1 : 0;
 	}
+}
+
+void
+kit_rest(void)
+{
+	poll(NULL, 0, 1);
 }
 
 void

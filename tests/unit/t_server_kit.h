@@ -71,6 +71,19 @@ const char	*kit_path(const char *name);
 	}								\
 } while (0)
 
+/* Wait for what other threads do. */
+#define AWAIT(expr) do {						\
+	int64_t await__ = kit_ms() + KIT_DEADLINE;			\
+									\
+	while (!(expr)) {						\
+		ck_assert_msg(kit_ms() < await__, "never: %s", #expr);	\
+		kit_rest();						\
+	}								\
+} while (0)
+
+/* A millisecond, without a step. */
+void	kit_rest(void);
+
 /* Wait 5 ms at most for one batch. */
 void	kit_step(void);
 

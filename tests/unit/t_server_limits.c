@@ -148,19 +148,28 @@ stall(struct kquay_conn *c)
 	}
 }
 
-START_TEST(linger_ends_a_close_that_nobody_reads)
+/* A caller who has so much to read, and with a linger of 2 s. */
+static int
+flooded(size_t len)
 {
 	static const struct kquay_ops ops = { .close = kit_on_close };
 	struct kquay_conf conf = { .maxconn = 8,
 		.outmax = sizeof(flood),
 		.linger = 2000,
 		.sys = &clockwork };
-	int64_t from = kit_clock;
 	int fd;
 
 	kit_start(&ops, &conf);
 	fd = kit_join();
-	ck_assert_int_eq(kquay_write(kit_conn(), flood, sizeof(flood)), 0);
+	ck_assert_int_eq(kquay_write(kit_conn(), flood, len), 0);
+	return fd;
+}
+
+START_TEST(linger_ends_a_close_that_nobody_reads)
+{
+	int64_t from = kit_clock;
+	int fd = flooded(sizeof(flood));
+
 	stall(kit_conn());
 	kquay_close(kit_conn());
 	ck_assert(!over_at(from, 1999));
@@ -189,18 +198,10 @@ take(int fd, size_t n)
 static void
 slow_reader(size_t len, const char *unread)
 {
-	static const struct kquay_ops ops = { .close = kit_on_close };
-	struct kquay_conf conf = { .maxconn = 8,
-		.outmax = sizeof(flood),
-		.linger = 2000,
-		.sys = &clockwork };
 	int64_t from = kit_clock;
 	size_t got = 0, n;
-	int fd;
+	int fd = flooded(len);
 
-	kit_start(&ops, &conf);
-	fd = kit_join();
-	ck_assert_int_eq(kquay_write(kit_conn(), flood, len), 0);
 	if (unread != NULL) {
 		UNTIL(kquay_pending(kit_conn()) == 0);
 		kit_send(fd, unread);
@@ -237,17 +238,9 @@ END_TEST
 /* Less at a time the kernel does not tell: windows open in steps. */
 START_TEST(a_reader_that_is_too_slow_is_reset)
 {
-	static const struct kquay_ops ops = { .close = kit_on_close };
-	struct kquay_conf conf = { .maxconn = 8,
-		.outmax = sizeof(flood),
-		.linger = 2000,
-		.sys = &clockwork };
 	int64_t from = kit_clock;
-	int fd;
+	int fd = flooded(sizeof(flood));
 
-	kit_start(&ops, &conf);
-	fd = kit_join();
-	ck_assert_int_eq(kquay_write(kit_conn(), flood, sizeof(flood)), 0);
 	kquay_close(kit_conn());
 	while (kit_closed.n == 0 && kit_clock < from + 100000) {
 		take(fd, 800 * 1024);

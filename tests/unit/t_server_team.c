@@ -147,16 +147,6 @@ answers(int fd, const char *text)
 	return 1;
 }
 
-/* Wait for what other threads do. */
-#define AWAIT(expr)                                                            \
-	do {                                                                   \
-		int64_t await__ = kit_ms() + KIT_DEADLINE;                     \
-		while (!(expr)) {                                              \
-			ck_assert_msg(kit_ms() < await__, "never: %s", #expr); \
-			poll(NULL, 0, 1);                                      \
-		}                                                              \
-	} while (0)
-
 /* -- who is served by whom ------------------------------------------------- */
 
 static void

@@ -9,7 +9,6 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
-#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -190,16 +189,6 @@ start(int flags)
 	}
 	post(join, 0);
 }
-
-/* Wait for what other threads do. */
-#define AWAIT(expr)                                                            \
-	do {                                                                   \
-		int64_t await__ = kit_ms() + KIT_DEADLINE;                     \
-		while (!(expr)) {                                              \
-			ck_assert_msg(kit_ms() < await__, "never: %s", #expr); \
-			poll(NULL, 0, 1);                                      \
-		}                                                              \
-	} while (0)
 
 static void
 end_team(int slot)
