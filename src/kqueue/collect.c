@@ -342,22 +342,6 @@ interrupted(struct turn *t)
 	return caught ? EINTR : 0;
 }
 
-/* When a wait began by the coarse clock, or later, by less than its tick. */
-static struct timespec
-since_of(const struct begun *begun)
-{
-	struct timespec since, tick;
-
-	if (begun == NULL) {
-		clock_gettime(CLOCK_MONOTONIC, &since);
-		return since;
-	}
-	clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
-	since = begun->b_since;
-	since.tv_nsec += tick.tv_nsec;
-	return since;
-}
-
 /* The end of a wait on the monotonic clock; false: it never ends. */
 static bool
 deadline_of(const struct timespec *timeout, const struct begun *begun,
@@ -365,7 +349,10 @@ deadline_of(const struct timespec *timeout, const struct begun *begun,
 {
 	if (timeout == NULL || timeout->tv_sec >= INT_MAX)
 		return false;
-	*end = since_of(begun);
+	if (begun != NULL)
+		*end = begun->b_since;
+	else
+		clock_gettime(CLOCK_MONOTONIC, end);
 	end->tv_sec += timeout->tv_sec;
 	end->tv_nsec += timeout->tv_nsec;
 	for (; end->tv_nsec >= 1000000000; end->tv_sec++)

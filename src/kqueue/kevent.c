@@ -184,8 +184,9 @@ limit_of(const struct timespec *timeout, int *ms)
 /*
  * What a wait mostly is: for one thread, with nothing in the FIFO, and all that
  * comes is plain.  All of it is in one function, as after a system call the
- * processor has forgotten where calls return to.  If it has to go on, the clock
- * that costs a tenth is good enough: the wait ends late by a tick, not early.
+ * processor has forgotten where calls return to.  If it has to go on it must
+ * know when it began, and by the coarse clock it would end too early: that one
+ * may be late by more than its tick.
  */
 static inline __attribute__((always_inline)) int
 wait_plain(struct kqueue *q, uint32_t life, struct kevent *events, int nevents,
@@ -198,7 +199,7 @@ wait_plain(struct kqueue *q, uint32_t life, struct kevent *events, int nevents,
 	uint16_t number = 0;
 
 	if (ms > 0)
-		clock_gettime(CLOCK_MONOTONIC_COARSE, &b.b_since);
+		clock_gettime(CLOCK_MONOTONIC, &b.b_since);
 	if ((n = epoll_wait(q->q_epoll, buf, max, ms)) == 0)
 		return 0;
 	if (n > 0) {

@@ -142,7 +142,7 @@ struct begun {
 	int b_taken;               /* of these, into events[] */
 	uint16_t b_number;         /* of the turn, 0: none has begun */
 	bool b_fill;
-	struct timespec b_since; /* by the coarse clock, if there is a limit */
+	struct timespec b_since; /* when it began, if there is a limit */
 };
 
 /*

@@ -214,6 +214,25 @@ START_TEST(a_timeout_is_not_early)
 }
 END_TEST
 
+/* R-CALL-11: what had woken the call before, and was returned, is no matter. */
+START_TEST(a_timeout_after_an_event_is_not_early)
+{
+	const struct timespec now = { 0, 0 }, ts = { 0, 10000000 };
+	struct kevent change = user(1, 0), event;
+	int64_t start;
+	int i;
+
+	t_add(1, EVFILT_USER, EV_CLEAR);
+	change.fflags = NOTE_TRIGGER;
+	for (i = 0; i < 10; i++) {
+		ck_assert_int_eq(kevent(t_kq, &change, 1, &event, 1, &now), 1);
+		start = t_now();
+		ck_assert_int_eq(kevent(t_kq, NULL, 0, &event, 1, &ts), 0);
+		ck_assert_int_ge(t_now() - start, ts.tv_nsec);
+	}
+}
+END_TEST
+
 /* R-CALL-12: a null timeout that waited would run into the time limit. */
 START_TEST(without_slots_it_never_waits)
 {
@@ -720,6 +739,7 @@ add_tests(TCase *tc)
 	    (int)T_COUNT(long_timeouts) + 1);
 	tcase_add_loop_test(tc, a_timeout_is_not_early, 0,
 	    (int)T_COUNT(short_timeouts));
+	tcase_add_test(tc, a_timeout_after_an_event_is_not_early);
 	tcase_add_test(tc, without_slots_it_never_waits);
 	tcase_add_test(tc, a_change_is_seen_by_the_same_call);
 	tcase_add_test(tc, it_does_not_wait_to_fill_the_slots);
