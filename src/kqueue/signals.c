@@ -45,7 +45,6 @@ struct watched {
 	uint32_t w_owed;           /* of those on their way, counted before */
 	uint32_t w_queues;         /* that watch it; the lock */
 	int w_wake;                /* eventfd + 1, or 0: none yet */
-	bool w_hooked;             /* the lock */
 	uint32_t w_version;        /* of the disposition */
 	struct sigaction w_app[2]; /* the program's disposition */
 };
