@@ -148,6 +148,7 @@ struct flow {
 	unsigned copies : 1; /* never does */
 	unsigned done : 1;   /* the end has been passed on */
 	unsigned streak : 2; /* reads that say that bulk is wrong */
+	unsigned slow : 1;   /* the last pipeful went out in many bits */
 };
 
 /* Of those that are dialled or joined: a relay's all are, and most are idle. */
@@ -310,8 +311,9 @@ struct kquay {
 	struct tls_room *tls_room;
 
 	/* splice.c */
-	SLIST_HEAD(, pipe) pipes; /* that wait for bulk */
-	unsigned npipes;
+	SLIST_HEAD(, pipe) pipes[2]; /* that wait for bulk: small, and large */
+	unsigned npipes; /* on both lists */
+	unsigned nlarge; /* lent ones too */
 
 	/* output.c */
 	struct kquay_conn *corked; /* whose output is in the cork */

@@ -8,6 +8,11 @@
  * nothing.  Pipes belong to the loop, and a flow has one only while bytes are
  * in it; short reads make it copy again.  An idle pair owns its joints alone.
  *
+ * A large pipe saves CPU: each time it is filled and emptied both peers are
+ * woken.  But one whose receiver is slow would keep it full, and what a user
+ * may have in pipes has a limit.  So there are few large ones, and they go to
+ * flows whose last pipeful went out in a few pushes.
+ *
  * Invariants:
  *  1. A connection of a pair is CONN_SPLICE and its flow names the mate; when
  *     either ends, neither is any more (part).
@@ -30,12 +35,15 @@
 #include <unistd.h>
 
 enum {
-	PIPESIZE = 256 * 1024,
+	PIPE_LARGE = 1024 * 1024,
+	PIPE_SMALL = 64 * 1024,
+	PIPES_LARGE = 8, /* of a loop, lent or not */
+	PUSHES_MOST = 4, /* for a large one; for a small one it is 1 */
 	PIPES_KEPT = 16, /* pipes that wait for the next bulk */
 	BULK_AFTER = 2,  /* reads of BULK_MIN that make it bulk */
 	BULK_MIN = 16 * 1024,
-	BULK_SHORT = 4096, /* as many of less do not */
-	BULK_TURNS = 8,    /* pipes full in one event, for others' sake */
+	BULK_SHORT = 4096,           /* as many of less do not */
+	BULK_MOST = 2 * 1024 * 1024, /* in one event, for others' sake */
 	ANSWERS_MAX = 4 * READSIZE /* to what TLS asks, not taken by the peer */
 };
 
@@ -43,7 +51,9 @@ struct pipe {
 	SLIST_ENTRY(pipe) next;
 	int out, in; /* to read from, and to write to */
 	size_t size;
-	size_t held; /* bytes in it */
+	size_t held;     /* bytes in it */
+	unsigned pushes; /* it took to empty it, so far */
+	int large;       /* one of PIPES_LARGE */
 };
 
 static void copy(struct kquay_conn *c, const struct kevent *ev);
@@ -57,9 +67,10 @@ static void at_end(struct kquay_conn *c);
 static void drain(struct kquay_conn *c, struct kquay_conn *to);
 static struct kquay_conn *part(struct kquay_conn *c);
 static int piping(const struct kquay *q);
-static struct pipe *take_pipe(struct kquay *q);
+static struct pipe *take_pipe(struct kquay *q, int large);
+static struct pipe *open_pipe(struct kquay *q, int large);
 static void give_pipe(struct kquay_conn *c);
-static void close_pipe(struct pipe *p);
+static void close_pipe(struct kquay *q, struct pipe *p);
 
 /* The flow from c. */
 static inline struct flow *
@@ -224,8 +235,9 @@ move(struct kquay_conn *c)
 	struct kquay_conn *to = mate_of(c);
 	struct kquay *q = kquay_pool_loop(c);
 	struct flow *f = flow_of(c);
-	struct pipe *p = take_pipe(q);
-	int turn, stuck, err = EAGAIN;
+	struct pipe *p = take_pipe(q, !f->slow);
+	int stuck, err = EAGAIN;
+	size_t moved;
 	ssize_t n = 0;
 
 	kquay_pool_joint(c)->pipe = p;
@@ -233,13 +245,14 @@ move(struct kquay_conn *c)
 		f->bulk = 0;
 		return -1;
 	}
-	for (turn = 0; turn < BULK_TURNS; turn++) {
+	for (moved = 0; moved < BULK_MOST; moved += (size_t)n) {
 		n = splice_fd(q, c->fd, p->in, p->size);
 		if (n == -1)
 			err = errno;
 		if (n <= 0)
 			break;
 		p->held += (size_t)n;
+		p->pushes = 0;
 		kquay_pool_got(q, c, n);
 		c->active = q->tick;
 		c->flags &= ~C_FRESH;
@@ -276,6 +289,7 @@ push(struct pipe *p, struct kquay_conn *to)
 	struct kquay *q = kquay_pool_loop(to);
 	ssize_t n;
 
+	p->pushes++;
 	while (p->held != 0) {
 		n = splice_fd(q, p->out, to->fd, p->held);
 		if (n > 0) {
@@ -460,32 +474,47 @@ piping(const struct kquay *q)
 		((sa.sa_flags & SA_SIGINFO) || sa.sa_handler != SIG_DFL));
 }
 
-/* An empty pipe, or NULL. */
+/* An empty pipe, a large one if there is one and it is wanted; or NULL. */
 static struct pipe *
-take_pipe(struct kquay *q)
+take_pipe(struct kquay *q, int large)
 {
-	struct pipe *p = SLIST_FIRST(&q->pipes);
+	struct pipe *p;
+
+	if (large && SLIST_EMPTY(&q->pipes[1]) && q->nlarge == PIPES_LARGE)
+		large = 0;
+	p = SLIST_FIRST(&q->pipes[large]);
+	if (p == NULL)
+		return piping(q) ? open_pipe(q, large) : NULL;
+	SLIST_REMOVE_HEAD(&q->pipes[large], next);
+	q->npipes--;
+	return p;
+}
+
+/* One that the user's limit leaves small beyond use is none. */
+static struct pipe *
+open_pipe(struct kquay *q, int large)
+{
+	struct pipe *p;
 	int fd[2];
 
-	if (p != NULL) {
-		SLIST_REMOVE_HEAD(&q->pipes, next);
-		q->npipes--;
-		return p;
-	}
-	if (!piping(q))
-		return NULL;
 	p = malloc(sizeof(*p));
 	if (p == NULL)
 		return NULL;
-	p->size = PIPESIZE;
-	p->held = 0;
+	p->size = large ? PIPE_LARGE : PIPE_SMALL;
 	if (kquay_os_pipe(fd, &p->size) == -1) {
 		free(p);
 		return NULL;
 	}
 	p->out = fd[0];
 	p->in = fd[1];
-	return p;
+	p->held = 0;
+	p->pushes = 0;
+	p->large = p->size >= PIPE_LARGE;
+	q->nlarge += (unsigned)p->large;
+	if (p->size >= PIPE_SMALL)
+		return p;
+	close_pipe(q, p);
+	return NULL;
 }
 
 /* c's pipe goes back.  One that is not empty is of no use any more. */
@@ -496,17 +525,19 @@ give_pipe(struct kquay_conn *c)
 	struct pipe *p = kquay_pool_joint(c)->pipe;
 
 	kquay_pool_joint(c)->pipe = NULL;
+	flow_of(c)->slow = p->pushes > (p->large ? PUSHES_MOST : 1);
 	if (p->held != 0 || q->npipes == PIPES_KEPT) {
-		close_pipe(p);
+		close_pipe(q, p);
 		return;
 	}
-	SLIST_INSERT_HEAD(&q->pipes, p, next);
+	SLIST_INSERT_HEAD(&q->pipes[p->large], p, next);
 	q->npipes++;
 }
 
 static void
-close_pipe(struct pipe *p)
+close_pipe(struct kquay *q, struct pipe *p)
 {
+	q->nlarge -= (unsigned)p->large;
 	close(p->out);
 	close(p->in);
 	free(p);
@@ -516,9 +547,11 @@ void
 kquay_splice_fini(struct kquay *q)
 {
 	struct pipe *p;
+	int large;
 
-	while ((p = SLIST_FIRST(&q->pipes)) != NULL) {
-		SLIST_REMOVE_HEAD(&q->pipes, next);
-		close_pipe(p);
-	}
+	for (large = 0; large < 2; large++)
+		while ((p = SLIST_FIRST(&q->pipes[large])) != NULL) {
+			SLIST_REMOVE_HEAD(&q->pipes[large], next);
+			close_pipe(q, p);
+		}
 }
