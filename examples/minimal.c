@@ -75,7 +75,8 @@ got_data(int kq, int listener, const struct kevent *ev)
 	char buf[4096];
 	ssize_t n;
 
-	/* Mend: EV_EOF may come with bytes still to read: first data, then EOF.
+	/*
+	 * Mend: EV_EOF may come with bytes still to read: first data, then EOF.
 	 */
 	if (ev->data == 0 && ev->flags & EV_EOF) {
 		printf("disconnect\n");

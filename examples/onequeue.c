@@ -94,7 +94,8 @@ main(int argc, char *argv[])
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	period = argc > 1 ? atoi(argv[1]) : 1000;
-	/* Ignored is what they are to everyone else; the queue still sees them.
+	/*
+	 * Ignored is what they are to everyone else; the queue still sees them.
 	 */
 	signal(SIGUSR1, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);

@@ -35,8 +35,7 @@
 #define MAIN_BITS (FK_IN | FK_OUT | FK_EDGE | FK_ONCE)
 #define WRITER_BITS (FK_WOUT | FK_WEDGE | FK_WONCE)
 
-/* -- slots --------------------------------------------------------------------
- */
+/* -- slots ----------------------------------------------------------------- */
 
 struct fdnote *
 descriptor_next(struct kqueue *q, int *fd)

@@ -47,8 +47,7 @@
 #include "process.h"
 #include "watch.h"
 
-/* -- libc's functions --------------------------------------------------------
- */
+/* -- libc's functions ------------------------------------------------------ */
 
 #pragma weak dlsym
 
@@ -144,8 +143,7 @@ find_all(void)
 	interpose_find("shutdown", &real.shutdown);
 }
 
-/* -- the descriptor goes -----------------------------------------------------
- */
+/* -- the descriptor goes --------------------------------------------------- */
 
 /* close(PROBE) fails wherever it ends up; here it is counted. */
 #define PROBE INT_MIN
@@ -283,8 +281,7 @@ closefrom(int low)
 	errno = saved;
 }
 
-/* -- the number names another file, or the file another number ---------------
- */
+/* -- the number names another file, or the file another number ------------- */
 
 KQ_EXPORT int
 dup(int fd)
@@ -408,8 +405,7 @@ fcntl_large(int fd, int cmd, ...)
 	return copied(fd, cmd, real.fcntl_large(fd, cmd, arg));
 }
 
-/* -- what epoll does not tell -------------------------------------------------
- */
+/* -- what epoll does not tell ---------------------------------------------- */
 
 KQ_EXPORT int
 shutdown(int fd, int how)
@@ -475,8 +471,7 @@ lseek_large(int fd, int64_t offset, int whence)
 	return r;
 }
 
-/* -- do they reach us? --------------------------------------------------------
- */
+/* -- do they reach us? ----------------------------------------------------- */
 
 /*
  * Try it, rather than compare addresses: under a sanitizer, or another library

@@ -599,7 +599,8 @@ int descriptor_force(struct kqueue *, struct fdnote *, int which);
 /* See to it that the kernel watches what it wants. */
 SELDOM void descriptor_relook(struct kqueue *, int fd, struct fdnote *,
     int which);
-/* Put it in the FIFO, which will ask the filter; if need be, the kernel will.
+/*
+ * Put it in the FIFO, which will ask the filter; if need be, the kernel will.
  */
 SELDOM void descriptor_push(struct kqueue *, int fd, struct fdnote *,
     int which);
@@ -763,7 +764,8 @@ SELDOM void recheck_later(struct kqueue *);
  */
 /* With every turn of a queue whose q_signals is not 0. */
 void signal_collect(struct kqueue *);
-/* An edge: a signal was counted, or one that all threads block is pending (0).
+/*
+ * An edge: a signal was counted, or one that all threads block is pending (0).
  */
 void signal_pending(struct kqueue *, int signo);
 /*

@@ -28,8 +28,7 @@
 #include "signals.h"
 #include "wire.h"
 
-/* -- the library's own descriptors ------------------------------------------
- */
+/* -- the library's own descriptors ----------------------------------------- */
 
 static bool
 own(int epfd, int op, int fd, uint32_t events, uint64_t tag)
@@ -65,8 +64,7 @@ register_own(const struct kqueue *q, int epfd, int op)
 	return all;
 }
 
-/* -- registrations of the queue itself ---------------------------------------
- */
+/* -- registrations of the queue itself ------------------------------------- */
 
 struct outer {
 	int o_epoll, o_name; /* numbers: of who watches, and of the queue */

@@ -657,7 +657,8 @@ write_data(struct kevent *ev, enum fdtype type, uint32_t mask)
 
 	ev->fflags = 0;
 	ev->data = write_space(fd, type);
-	/* Writable with no space by the count of today: at least a byte fits.
+	/*
+	 * Writable with no space by the count of today: at least a byte fits.
 	 */
 	if (ev->data == 0 && (mask & EPOLLOUT) && (ev->flags & EV_EOF) == 0)
 		ev->data = 1;

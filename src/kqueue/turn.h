@@ -132,8 +132,7 @@ take_plain(const struct kqueue *q, uint16_t number, const struct epoll_event *e,
 	return true;
 }
 
-/* -- collect.c ---------------------------------------------------------------
- */
+/* -- collect.c ------------------------------------------------------------- */
 
 /* A wait that has begun well, and goes on otherwise. */
 struct begun {
@@ -155,8 +154,7 @@ int collect(struct kqueue *, uint32_t life, struct kevent *events, int nevents,
     const struct timespec *timeout, bool cancel, const struct begun *,
     int *stored);
 
-/* -- take.c: both with the lock held ----------------------------------------
- */
+/* -- take.c: both with the lock held --------------------------------------- */
 
 /* What stands in the FIFO now, as long as there is room. */
 void take_ready(struct turn *);

@@ -51,7 +51,8 @@ static struct watch *watches;
 static uint32_t nwatches;
 static int highest = -1; /* number ever watched; only grows */
 
-/* At least this many descriptors, whatever the limit is now: it may be raised.
+/*
+ * At least this many descriptors, whatever the limit is now: it may be raised.
  */
 #define MINWATCHES (1u << 20)
 #define MAXWATCHES (1u << 24)
@@ -157,8 +158,7 @@ each_queue(uint32_t bits, int fd, void (*f)(struct kqueue *, int, int), int arg)
 			f(q, fd, arg);
 }
 
-/* -- close() ------------------------------------------------------------------
- */
+/* -- close() --------------------------------------------------------------- */
 
 /* The number will, or may, name another file. */
 enum forgetting { PURGE, VERIFY };

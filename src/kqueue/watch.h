@@ -38,7 +38,8 @@ void watch_close_end(int fd);
 /* Some thread is between the two. */
 bool watch_closing(int fd);
 
-/* from was copied to to (dup, dup2, F_DUPFD): a second name if from is a queue.
+/*
+ * from was copied to to (dup, dup2, F_DUPFD): a second name if from is a queue.
  */
 void watch_dup(int from, int to);
 
@@ -91,7 +92,8 @@ bool watch_take_stream(int fd);
 
 /* watch_suspect() has been true of some descriptor, or all are suspect. */
 extern bool watch_suspicious;
-/* A close() could not take some queue's lock: verify before trusting a knote.
+/*
+ * A close() could not take some queue's lock: verify before trusting a knote.
  */
 bool watch_suspect(int fd);
 

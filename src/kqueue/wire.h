@@ -32,7 +32,8 @@ const struct inotify_event *wire_inotify(const char *bytes, size_t n,
     size_t *at);
 const struct entry *wire_entry(const char *bytes, size_t n, size_t *at);
 
-/* A message of netlink(7): an event of the proc connector, and its cn_msg.ack.
+/*
+ * A message of netlink(7): an event of the proc connector, and its cn_msg.ack.
  */
 bool wire_process(const void *bytes, size_t n, struct proc_event *,
     uint32_t *ack);

@@ -160,7 +160,8 @@ option(const struct service_handler *handler, size_t i)
 	return NULL;
 }
 
-/* The i-th setting is FIRST_LONG + i as a long option, its letter as a short.
+/*
+ * The i-th setting is FIRST_LONG + i as a long option, its letter as a short.
  */
 static void
 fill_options(const struct service_handler *handler, struct option *longs,

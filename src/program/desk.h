@@ -28,7 +28,8 @@ void desk_claim(const struct program_conf *conf);
 /* Another process has the sockets: leave them, and their files, alone. */
 void desk_bequeath(void);
 
-/* There is nothing left to ask about: who is there gets its answer, and goes.
+/*
+ * There is nothing left to ask about: who is there gets its answer, and goes.
  */
 void desk_close(void);
 

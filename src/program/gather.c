@@ -85,8 +85,7 @@ static void closed_answered(struct question *);
 static int is_chosen(const struct question *, const struct branch *,
     struct kquay_conn *);
 
-/* -- questions ----------------------------------------------------------------
- */
+/* -- questions ------------------------------------------------------------- */
 
 static struct question *
 question_new(char *why, size_t whysz)
@@ -164,8 +163,7 @@ on_done(void *arg)
 	question_free(q);
 }
 
-/* -- the state ---------------------------------------------------------------
- */
+/* -- the state ------------------------------------------------------------- */
 
 void
 gather_begin(void)
@@ -304,8 +302,7 @@ status_answered(struct question *q)
 	q->fn.status(q->status, q->arg);
 }
 
-/* -- connections -------------------------------------------------------------
- */
+/* -- connections ----------------------------------------------------------- */
 
 int
 gather_connections(const struct selection *which, uint64_t after,

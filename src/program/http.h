@@ -31,7 +31,8 @@ int http_check(const struct address *a, int public, char *why, size_t whysz);
 /* One that does not listen yet.  NULL, having complained. */
 struct http *http_new(int public);
 
-/* Listen there, or go on with a socket that does.  0, or -1 having complained.
+/*
+ * Listen there, or go on with a socket that does.  0, or -1 having complained.
  */
 int http_listen(struct http *http, const struct address *a);
 int http_listen_fd(struct http *http, int fd);

@@ -296,7 +296,8 @@ command(struct chat *chat, struct chatter *me, char *text)
 
 /* -- talk ------------------------------------------------------------------ */
 
-/* Who cannot be written to is ended by that, once this callback has returned.
+/*
+ * Who cannot be written to is ended by that, once this callback has returned.
  */
 static void
 pass_on(const struct room *room, const struct chatter *me, const char *text,

@@ -45,7 +45,8 @@ enum io { IO_SOCKET, IO_PIPES };
 enum error_output { ERRORS_INHERIT, ERRORS_PEER, ERRORS_DISCARD, ERRORS_LOG };
 
 enum {
-	/* Queued output after which the library will call drained: its outhi.
+	/*
+	 * Queued output after which the library will call drained: its outhi.
 	 */
 	QUEUED_MAX = 65536,
 	READ_MAX = 65536 /* of a program's output at once */

@@ -310,7 +310,8 @@ read_name(struct call *call)
 	find_target(call);
 }
 
-/* Where TLS ends here, the handshake has told the name, or that there is none.
+/*
+ * Where TLS ends here, the handshake has told the name, or that there is none.
  */
 static int
 told_name(struct call *call)

@@ -12,7 +12,8 @@
  */
 int utf8_next(const char *text, uint32_t *code);
 
-/* May it be shown?  What acts on a terminal, or turns a line around, may not.
+/*
+ * May it be shown?  What acts on a terminal, or turns a line around, may not.
  */
 int utf8_printable(uint32_t code);
 

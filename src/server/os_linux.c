@@ -127,7 +127,8 @@ kquay_os_cpus(void)
 {
 	cpu_set_t set;
 
-	/* Of those that the machine has, a container may have been given few.
+	/*
+	 * Of those that the machine has, a container may have been given few.
 	 */
 	return sched_getaffinity(0, sizeof(set), &set) == -1 ?
 	    1 :

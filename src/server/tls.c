@@ -438,8 +438,7 @@ fail(struct tls *t, int err)
 	return -1;
 }
 
-/* -- what OpenSSL takes for a socket ------------------------------------------
- */
+/* -- what OpenSSL takes for a socket --------------------------------------- */
 
 static int
 on_read(BIO *bio, char *buf, int len)

@@ -265,8 +265,7 @@ check(const struct kquay_tls_conf *conf, const struct complaint *to)
 	return 0;
 }
 
-/* -- a copy of the configuration, in one piece --------------------------------
- */
+/* -- a copy of the configuration, in one piece ----------------------------- */
 
 static size_t
 length(const char *s)

@@ -52,8 +52,7 @@ seconds(void)
 	return ts.tv_sec + 1;
 }
 
-/* -- tickets for those who call us ------------------------------------------
- */
+/* -- tickets for those who call us ----------------------------------------- */
 
 /*
  * OpenSSL asks for the key to seal a new ticket, or to open this one.
@@ -143,8 +142,7 @@ known_key(struct kquay_tls *tls, const unsigned char *name,
 	return rc;
 }
 
-/* -- sessions with those whom we call ---------------------------------------
- */
+/* -- sessions with those whom we call -------------------------------------- */
 
 /* A server has given us a session.  1 if we keep it. */
 static int

@@ -39,8 +39,7 @@ datagram_open(int kind, int s[2])
 		    0);
 }
 
-/* -- EVFILT_READ -------------------------------------------------------------
- */
+/* -- EVFILT_READ ----------------------------------------------------------- */
 
 /* R-READ-14, R-READ-15: one datagram of n bytes is data n. */
 START_TEST(datagram_is_counted)
@@ -179,8 +178,7 @@ START_TEST(datagram_error_is_left_for_recv)
 }
 END_TEST
 
-/* -- EVFILT_WRITE -------------------------------------------------------------
- */
+/* -- EVFILT_WRITE ---------------------------------------------------------- */
 
 /* R-WRITE-11, R-WRITE-20: active with space. */
 START_TEST(datagram_with_space)

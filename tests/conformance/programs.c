@@ -409,7 +409,8 @@ filter_name(const struct kevent *ev)
 	return "unexpected";
 }
 
-/* R-API-09, R-MISC-01: nginx has EVFILT_AIO as a case label, never as a knote.
+/*
+ * R-API-09, R-MISC-01: nginx has EVFILT_AIO as a case label, never as a knote.
  */
 START_TEST(filters_are_case_labels)
 {
@@ -500,7 +501,8 @@ START_TEST(entr_follows_a_name)
 END_TEST
 #endif
 
-/* R-FD-06: libevent makes a new queue in the child, and the old one works on.
+/*
+ * R-FD-06: libevent makes a new queue in the child, and the old one works on.
  */
 START_TEST(new_queue_after_fork)
 {

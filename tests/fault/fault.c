@@ -386,8 +386,7 @@ do_wait(void)
 	collect(&some);
 }
 
-/* -- the end of a knote by another way --------------------------------------
- */
+/* -- the end of a knote by another way ------------------------------------- */
 
 static void
 do_close(void)

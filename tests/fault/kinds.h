@@ -19,7 +19,8 @@
 
 struct kind {
 	const char *k_name;
-	/* Make what is watched and set kind_ident; false: not on this system.
+	/*
+	 * Make what is watched and set kind_ident; false: not on this system.
 	 */
 	bool (*k_open)(void);
 	void (*k_fire)(void); /* NULL: it is active from the beginning */

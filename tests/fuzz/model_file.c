@@ -416,8 +416,7 @@ make_directory(void)
 	happened(&directory, NOTE_WRITE | NOTE_LINK, 0);
 }
 
-/* -- changes -----------------------------------------------------------------
- */
+/* -- changes --------------------------------------------------------------- */
 
 static void
 unsure(struct watched *w)

@@ -254,7 +254,8 @@ connection_was_copied(void)
 	calls_must(close(dup(tcp[0])) == 0);
 }
 
-/* tcp[0] has the number of one that listened, and whose callers were counted.
+/*
+ * tcp[0] has the number of one that listened, and whose callers were counted.
  */
 static void
 one_listened_here(void)
@@ -541,7 +542,8 @@ caught(void)
 	kill(self, SIGUSR1);
 }
 
-/* What a server does with a caller; its own are accept4(), read() and close().
+/*
+ * What a server does with a caller; its own are accept4(), read() and close().
  */
 static void
 serve(void)

@@ -81,8 +81,7 @@ START_TEST(a_failed_add_leaves_the_other_filter)
 }
 END_TEST
 
-/* -- closed behind the library's back ----------------------------------------
- */
+/* -- closed behind the library's back -------------------------------------- */
 
 /*
  * A copy keeps a closed file open, and it has something to read, for ever: the
@@ -218,8 +217,7 @@ START_TEST(a_pipe_where_a_socket_was)
 }
 END_TEST
 
-/* -- a child that libc does not know of ---------------------------------------
- */
+/* -- a child that libc does not know of ------------------------------------ */
 
 /* How the child of clone() takes a number of its parent's for itself. */
 enum { CLOSE, CLOSE_RANGE, DUP2, WAYS };

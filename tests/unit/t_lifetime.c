@@ -33,8 +33,7 @@ events(int kq, time_t seconds)
 	return kevent(kq, NULL, 0, ev, 8, &ts);
 }
 
-/* -- forks beside threads that wait -----------------------------------------
- */
+/* -- forks beside threads that wait ---------------------------------------- */
 
 #define THREADS 4
 #define FORKS 50
@@ -92,8 +91,7 @@ START_TEST(forked_beside_waits)
 }
 END_TEST
 
-/* -- every order of closing --------------------------------------------------
- */
+/* -- every order of closing ------------------------------------------------ */
 
 static const int orders[6][3] = { { 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 },
 	{ 1, 2, 0 }, { 2, 0, 1 }, { 2, 1, 0 } };
@@ -150,8 +148,7 @@ START_TEST(nested_in_any_order)
 }
 END_TEST
 
-/* -- threads that end ---------------------------------------------------------
- */
+/* -- threads that end ------------------------------------------------------ */
 
 static pthread_key_t key;
 

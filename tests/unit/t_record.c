@@ -78,7 +78,8 @@ static const struct {
 	    "\\ufffd\\ufffd\\ufffd" },
 	{ "\364\220\200\200", "\"\\xf4\\x90\\x80\\x80\"",
 	    "\\xf4\\x90\\x80\\x80", "\\ufffd\\ufffd\\ufffd\\ufffd" },
-	/* UTF-8, but for a terminal: CSI, right to left, a line's end, a tag.
+	/*
+	 * UTF-8, but for a terminal: CSI, right to left, a line's end, a tag.
 	 */
 	{ "\302\233", "\"\\xc2\\x9b\"", "\\xc2\\x9b", "\\u009b" },
 	{ "\342\200\256", "\"\\xe2\\x80\\xae\"", "\\xe2\\x80\\xae", "\\u202e" },

@@ -28,8 +28,7 @@ static const struct dns_name table[] = {
 	{ .name = NULL },
 };
 
-/* -- the service ------------------------------------------------------------
- */
+/* -- the service ----------------------------------------------------------- */
 
 static int opened; /* dialled connections that were opened */
 
@@ -83,8 +82,7 @@ server_line(struct kquay_conn *c, char *text, size_t len)
 static const struct kquay_ops server = { .open = server_open,
 	.line = server_line };
 
-/* -- system calls -----------------------------------------------------------
- */
+/* -- system calls ---------------------------------------------------------- */
 
 static int sockets_fail;   /* errno of socket(2) */
 static int six_fails;      /* errno of connect(2) by IPv6 */
@@ -188,8 +186,7 @@ free_port(void)
 	return text;
 }
 
-/* -- it connects ------------------------------------------------------------
- */
+/* -- it connects ----------------------------------------------------------- */
 
 /* What is written before is sent first; the peer is whom it has reached. */
 START_TEST(writes_before_open)
@@ -345,8 +342,7 @@ START_TEST(with_a_proxy_header)
 }
 END_TEST
 
-/* -- it does not ------------------------------------------------------------
- */
+/* -- it does not ----------------------------------------------------------- */
 
 START_TEST(refused)
 {
@@ -493,8 +489,7 @@ START_TEST(table_is_full)
 }
 END_TEST
 
-/* -- the race ---------------------------------------------------------------
- */
+/* -- the race -------------------------------------------------------------- */
 
 /* No way by IPv6: IPv4 follows at once. */
 START_TEST(six_unreachable)
@@ -565,8 +560,7 @@ START_TEST(attempts_are_bounded)
 }
 END_TEST
 
-/* -- it is given up ---------------------------------------------------------
- */
+/* -- it is given up -------------------------------------------------------- */
 
 /* Hosts that keep a dial in the look-up, and in connect(2). */
 static const char *const slow[] = { "deaf.test", "many.test" };
@@ -682,8 +676,7 @@ START_TEST(dial_again_from_close)
 }
 END_TEST
 
-/* -- a thousand -------------------------------------------------------------
- */
+/* -- a thousand ------------------------------------------------------------ */
 
 static int wrong, right;
 

@@ -202,8 +202,7 @@ START_TEST(from_a_callback)
 }
 END_TEST
 
-/* -- in a team, whose loops are stepped with the kit's: the first one -------
- */
+/* -- in a team, whose loops are stepped with the kit's: the first one ------ */
 
 static struct kquay_team *team;
 static struct kquay *second;

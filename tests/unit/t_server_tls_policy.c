@@ -52,8 +52,7 @@ copy_file(const char *from, const char *to)
 	ck_assert_int_eq(system(command), 0);
 }
 
-/* -- files -------------------------------------------------------------------
- */
+/* -- files ----------------------------------------------------------------- */
 
 static const char *const long_name[] = { "x", "", NULL };
 static const struct {
@@ -185,8 +184,7 @@ START_TEST(what_is_wrong_is_said)
 }
 END_TEST
 
-/* -- reload -------------------------------------------------------------------
- */
+/* -- reload ---------------------------------------------------------------- */
 
 START_TEST(a_reload_is_for_new_connections)
 {

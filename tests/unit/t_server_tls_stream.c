@@ -39,8 +39,7 @@ static const struct kquay_ops stays = { .line = on_line,
 	.eof = stay,
 	.close = kit_on_close };
 
-/* -- how often the kernel is called ------------------------------------------
- */
+/* -- how often the kernel is called ---------------------------------------- */
 
 static struct {
 	int read, write, kevent;

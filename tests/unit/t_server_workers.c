@@ -57,8 +57,7 @@ static const struct kquay_ops ops = { .open = on_open,
 	.input = echo,
 	.close = on_close };
 
-/* -- a worker ---------------------------------------------------------------
- */
+/* -- a worker -------------------------------------------------------------- */
 
 static void
 awake(struct kquay *lead, const struct kevent *ev, void *arg)
@@ -211,8 +210,7 @@ stop_workers(void)
 	kit_stop();
 }
 
-/* -- callers ----------------------------------------------------------------
- */
+/* -- callers --------------------------------------------------------------- */
 
 /* Blocking, with a limit. */
 static int
@@ -278,8 +276,7 @@ keep_calling(void *arg)
 	return NULL;
 }
 
-/* -- tests ------------------------------------------------------------------
- */
+/* -- tests ----------------------------------------------------------------- */
 
 static void
 serve_and_end(int flags)

@@ -35,7 +35,8 @@ START_TEST(default_kills)
 	signal(SIGTERM, SIG_DFL);
 	if ((pid = fork()) == 0) {
 		watch(SIGTERM);
-		/* Blocked, counted, taken: and it kills when it is unblocked.
+		/*
+		 * Blocked, counted, taken: and it kills when it is unblocked.
 		 */
 		if (_i == 1)
 			take_one(SIGTERM, 1);

@@ -51,8 +51,7 @@ has_not(const char *text)
 	    memory.text);
 }
 
-/* -- numbers -----------------------------------------------------------------
- */
+/* -- numbers --------------------------------------------------------------- */
 
 START_TEST(sizes_and_times)
 {
@@ -80,8 +79,7 @@ START_TEST(sizes_and_times)
 }
 END_TEST
 
-/* -- tables -------------------------------------------------------------------
- */
+/* -- tables ---------------------------------------------------------------- */
 
 START_TEST(columns_are_as_wide_as_they_must)
 {
@@ -107,8 +105,7 @@ START_TEST(columns_are_as_wide_as_they_must)
 }
 END_TEST
 
-/* -- JSON ---------------------------------------------------------------------
- */
+/* -- JSON ------------------------------------------------------------------ */
 
 START_TEST(json_is_json)
 {
@@ -135,8 +132,7 @@ START_TEST(json_is_json)
 }
 END_TEST
 
-/* -- the state ----------------------------------------------------------------
- */
+/* -- the state ------------------------------------------------------------- */
 
 /* Two services, one of two workers, with a target. */
 static struct status *

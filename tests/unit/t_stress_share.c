@@ -315,8 +315,7 @@ START_TEST(closed_under_all)
 }
 END_TEST
 
-/* -- handlers that interrupt one queue and change another -------------------
- */
+/* -- handlers that interrupt one queue and change another ------------------ */
 
 static void *
 change_always(void *arg)
