@@ -314,6 +314,7 @@ struct kquay {
 	SLIST_HEAD(, pipe) pipes[2]; /* that wait for bulk: small, and large */
 	unsigned npipes; /* on both lists */
 	unsigned nlarge; /* lent ones too */
+	unsigned nolarge; /* so many the system has not let us have */
 
 	/* output.c */
 	struct kquay_conn *corked; /* whose output is in the cork */

@@ -480,7 +480,8 @@ take_pipe(struct kquay *q, int large)
 {
 	struct pipe *p;
 
-	if (large && SLIST_EMPTY(&q->pipes[1]) && q->nlarge == PIPES_LARGE)
+	if (large && SLIST_EMPTY(&q->pipes[1]) &&
+	    q->nlarge + q->nolarge >= PIPES_LARGE)
 		large = 0;
 	p = SLIST_FIRST(&q->pipes[large]);
 	if (p == NULL)
@@ -511,6 +512,8 @@ open_pipe(struct kquay *q, int large)
 	p->pushes = 0;
 	p->large = p->size >= PIPE_LARGE;
 	q->nlarge += (unsigned)p->large;
+	if (large && !p->large)
+		q->nolarge = PIPES_LARGE - q->nlarge;
 	if (p->size >= PIPE_SMALL)
 		return p;
 	close_pipe(q, p);
