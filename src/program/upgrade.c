@@ -1,10 +1,16 @@
 /*
  * Upgrading.
  *
- * What is passed on is in the environment:
+ * What is passed on comes by a pipe, since there is no end to it; the
+ *environment has its number, and that of the pipe for the answer:
  *
- *	KQUAY_UPGRADE=PIPE
- *	KQUAY_SOCKETS=FD:WORKER:ADDRESS NEWLINE ...
+ *	KQUAY_UPGRADE=ANSWER,WILL
+ *
+ * The will is lines:
+ *
+ *	FD:WORKER:ADDRESS
+ *	...
+ *	end
  */
 #include <sys/types.h>
 #include <sys/event.h>
@@ -30,8 +36,8 @@
 #include "serve.h"
 #include "upgrade.h"
 
-#define PIPE "KQUAY_UPGRADE"
-#define SOCKETS "KQUAY_SOCKETS"
+#define PIPES "KQUAY_UPGRADE"
+#define LAST_LINE "end\n"
 #define TIMER_IDENT 3 /* of the chief's; a service's is its address */
 
 /* A socket that the earlier one has left us. */
@@ -52,9 +58,12 @@ static int ready_pipe = -1;
 static struct {
 	pid_t pid; /* 0: there is none */
 	int pipe;
+	int will_pipe; /* -1: all is written */
+	char *will;
+	size_t length, written;
 	reload_told_fn *told;
 	void *arg;
-} heir;
+} heir = { .pipe = -1, .will_pipe = -1 };
 
 /* What it is to inherit. */
 struct will {
@@ -64,9 +73,14 @@ struct will {
 };
 
 static int start(char *, size_t);
+static int make_will(struct will *);
+static int beget(struct will *);
+static void hand_over(void);
+static kquay_watch_fn on_room;
+static void drop_will(void);
 static int write_will(struct will *);
 static int leave_socket(struct will *, int, unsigned, const char *);
-static char **make_environment(const char *, int);
+static char **make_environment(int, int);
 static int await(void);
 static kquay_watch_fn on_late;
 static kquay_watch_fn on_word;
@@ -74,6 +88,7 @@ static void give_up(const char *);
 static void succeed(void);
 static void hang_up(void);
 static void tell(int, const char *);
+static int read_will(int);
 static int add_legacy(char *);
 static const char *path_of(const struct legacy *);
 static void close_left(const struct legacy *);
@@ -129,47 +144,114 @@ static int
 start(char *why, size_t whysz)
 {
 	struct will w = { .fds = NULL };
+	int error;
+
+	error = make_will(&w) == 0 ? beget(&w) : errno;
+	free(w.fds);
+	if (error == 0) {
+		hand_over();
+		return 0;
+	}
+	drop_will();
+	snprintf(why, whysz, "not upgraded: %s: %s", program, strerror(error));
+	return -1;
+}
+
+/* The text is heir.will's.  0, or -1 with errno. */
+static int
+make_will(struct will *w)
+{
+	int rc;
+
+	heir.written = 0;
+	w->text = open_memstream(&heir.will, &heir.length);
+	if (w->text == NULL)
+		return -1;
+	rc = write_will(w);
+	fputs(LAST_LINE, w->text);
+	return fclose(w->text) == EOF ? -1 : rc;
+}
+
+/* 0, or an errno value. */
+static int
+beget(struct will *w)
+{
 	struct launch l = { .path = program,
 		.argv = arguments,
 		.in = -1,
 		.out = -1,
 		.err = -1 };
-	char *text = NULL, **envp;
-	int fd[2] = { -1, -1 }, error = ENOMEM;
-	size_t len;
+	int word[2] = { -1, -1 }, will[2] = { -1, -1 }, error = 0;
+	char **envp = NULL;
 
-	w.text = open_memstream(&text, &len);
-	if (w.text == NULL || write_will(&w) == -1 || fclose(w.text) == EOF)
-		goto done;
-	if (pipe2(fd, O_CLOEXEC | O_NONBLOCK) == -1 ||
-	    leave_socket(&w, fd[1], 0, NULL) == -1) {
+	if (pipe2(word, O_CLOEXEC | O_NONBLOCK) == -1 ||
+	    pipe2(will, O_CLOEXEC) == -1 ||
+	    fcntl(will[1], F_SETFL, O_NONBLOCK) == -1 ||
+	    leave_socket(w, word[1], 0, NULL) == -1 ||
+	    leave_socket(w, will[0], 0, NULL) == -1 ||
+	    (envp = make_environment(word[1], will[0])) == NULL)
 		error = errno;
-		goto done;
+	heir.pipe = word[0];
+	heir.will_pipe = will[1];
+	if (error == 0) {
+		l.keep = w->fds;
+		l.nkeep = w->nfds;
+		l.envp = envp;
+		error = await() == -1 ? errno : launch(&l, &heir.pid);
 	}
-	l.keep = w.fds;
-	l.nkeep = w.nfds;
-	envp = make_environment(text, fd[1]);
-	if (envp == NULL)
-		goto done;
-	l.envp = envp;
-	heir.pipe = fd[0];
-	error = await() == -1 ? errno : launch(&l, &heir.pid);
 	if (error != 0) {
 		heir.pid = 0;
 		hang_up();
 	}
-	free(envp[0]);
-	free(envp[1]);
+	if (envp != NULL)
+		free(envp[0]);
 	free(envp);
-done:
-	if (fd[1] != -1)
-		close(fd[1]);
-	free(w.fds);
-	free(text);
-	if (error == 0)
-		return 0;
-	snprintf(why, whysz, "not upgraded: %s: %s", program, strerror(error));
-	return -1;
+	if (word[1] != -1)
+		close(word[1]);
+	if (will[0] != -1)
+		close(will[0]);
+	return error;
+}
+
+/* As much as the pipe takes; it may be gone, which its word will tell. */
+static void
+hand_over(void)
+{
+	struct kevent ev;
+	ssize_t n = 0;
+
+	while (n >= 0 && heir.written < heir.length) {
+		n = write(heir.will_pipe, heir.will + heir.written,
+		    heir.length - heir.written);
+		if (n > 0)
+			heir.written += (size_t)n;
+	}
+	EV_SET(&ev, heir.will_pipe, EVFILT_WRITE, EV_ADD, 0, 0, NULL);
+	if (n >= 0 || errno != EAGAIN ||
+	    kquay_watch(worker_chief(), &ev, on_room, NULL) == -1)
+		drop_will();
+}
+
+static void
+on_room(struct kquay *q, const struct kevent *ev, void *arg)
+{
+	hand_over();
+}
+
+static void
+drop_will(void)
+{
+	struct kevent ev;
+
+	if (heir.will_pipe != -1) {
+		EV_SET(&ev, heir.will_pipe, EVFILT_WRITE, EV_DELETE, 0, 0,
+		    NULL);
+		(void)kquay_watch(worker_chief(), &ev, NULL, NULL);
+		close(heir.will_pipe);
+	}
+	heir.will_pipe = -1;
+	free(heir.will);
+	heir.will = NULL;
 }
 
 static int
@@ -215,9 +297,9 @@ leave_socket(struct will *w, int fd, unsigned worker, const char *address)
 	return 0;
 }
 
-/* Ours, but for two variables, which come first. */
+/* Ours, but for a variable, which comes first. */
 static char **
-make_environment(const char *sockets, int fd)
+make_environment(int word, int will)
 {
 	extern char **environ;
 	size_t n = 0, i;
@@ -225,17 +307,15 @@ make_environment(const char *sockets, int fd)
 
 	while (environ[n] != NULL)
 		n++;
-	list = calloc(n + 3, sizeof(*list));
+	list = calloc(n + 2, sizeof(*list));
 	if (list == NULL)
 		return NULL;
-	if (asprintf(&list[0], PIPE "=%d", fd) == -1 ||
-	    asprintf(&list[1], SOCKETS "=%s", sockets) == -1) {
-		free(list[0]);
+	if (asprintf(&list[0], PIPES "=%d,%d", word, will) == -1) {
 		free(list);
 		return NULL;
 	}
 	for (i = 0; i < n; i++)
-		list[i + 2] = environ[i];
+		list[i + 1] = environ[i];
 	return list;
 }
 
@@ -316,8 +396,10 @@ hang_up(void)
 	(void)kquay_watch(worker_chief(), &ev, NULL, NULL);
 	EV_SET(&ev, TIMER_IDENT, EVFILT_TIMER, EV_DELETE, 0, 0, NULL);
 	(void)kquay_watch(worker_chief(), &ev, NULL, NULL);
-	close(heir.pipe);
+	if (heir.pipe != -1)
+		close(heir.pipe);
 	heir.pipe = -1;
+	drop_will();
 }
 
 static void
@@ -340,26 +422,47 @@ upgrade_is_heir(void)
 int
 upgrade_begin(void)
 {
-	char *text, *line, *rest;
-	const char *number, *wrong = NULL;
-	int rc = 0;
+	const char *text = getenv(PIPES);
+	int will, rc;
 
-	number = getenv(PIPE);
-	if (number == NULL || getenv(SOCKETS) == NULL)
+	if (text == NULL)
 		return 0;
-	ready_pipe = (int)strtonum(number, 0, INT_MAX, &wrong);
-	text = rest = strdup(getenv(SOCKETS));
-	if (wrong != NULL || fcntl(ready_pipe, F_SETFD, FD_CLOEXEC) == -1) {
-		complain(PIPE "=%s: no descriptor", number);
+	if (sscanf(text, "%d,%d", &ready_pipe, &will) != 2 ||
+	    fcntl(ready_pipe, F_SETFD, FD_CLOEXEC) == -1 ||
+	    fcntl(will, F_SETFD, FD_CLOEXEC) == -1) {
+		complain(PIPES "=%s: no descriptors", text);
 		ready_pipe = -1;
 		rc = -1;
-	}
-	while (rc == 0 && (line = strsep(&rest, "\n")) != NULL)
-		if (*line != '\0')
+	} else
+		rc = read_will(will);
+	unsetenv(PIPES);
+	return rc;
+}
+
+/* The earlier one goes on writing while we read. */
+static int
+read_will(int fd)
+{
+	FILE *in = fdopen(fd, "r");
+	char *line = NULL;
+	size_t size = 0;
+	int rc = 0, whole = 0;
+
+	while (in != NULL && rc == 0 && getline(&line, &size, in) != -1) {
+		whole = strcmp(line, LAST_LINE) == 0;
+		line[strcspn(line, "\n")] = '\0';
+		if (!whole)
 			rc = add_legacy(line);
-	free(text);
-	unsetenv(PIPE);
-	unsetenv(SOCKETS);
+	}
+	free(line);
+	if (in != NULL)
+		fclose(in);
+	else
+		close(fd);
+	if (rc == 0 && !whole) {
+		complain(PIPES ": the end is missing");
+		rc = -1;
+	}
 	return rc;
 }
 
@@ -387,7 +490,7 @@ add_legacy(char *line)
 	return 0;
 
 fail:
-	complain(SOCKETS ": %s: no socket", line);
+	complain(PIPES ": %s: no socket", line);
 	return -1;
 }
 

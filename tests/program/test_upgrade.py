@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 
 import pytest
 
@@ -206,6 +207,34 @@ def test_addresses_that_are_no_more(tmp_path, workers, sandbox):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         k.kill()
+
+
+def test_more_addresses_than_an_environment_has_room_for(tmp_path):
+    """One variable has room for 128 KiB, and a pipe for 64 KiB."""
+    names = [f"unix:{tmp_path}/{i}".ljust(112, "x") for i in range(1300)]
+    assert sum(map(len, names)) > 140000
+    listen = ", ".join(f'"{name}"' for name in names)
+    services = f"service a {{ handler = echo listen = {{{listen}}} }}"
+    with started(tmp_path, services) as (k, _):
+        pid = k.p.pid
+        # What both print is more than a pipe holds, too.
+        reader = threading.Thread(target=k.p.stdout.read)
+        reader.start()
+        try:
+            p = ask(tmp_path, "upgrade")
+            assert p.returncode == 0, p
+            pid = int(re.search(r"process (\d+)", p.stdout)[1])
+            assert k.p.wait(DEADLINE) == 0
+            for name in names[::100] + names[-1:]:
+                assert echoes(name)
+            os.kill(pid, signal.SIGTERM)
+            until(lambda: {p.name for p in tmp_path.iterdir()} ==
+                  {"kquay.conf"}, "its end")
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            k.p.kill()
+            reader.join()
 
 
 def test_many(tmp_path):
