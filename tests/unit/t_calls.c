@@ -676,7 +676,7 @@ static const struct row {
 	{ "EV_ADD of PROC", nothing, add_child,
 	    "pidfd_open fcntl close epoll_ctl" },
 	{ "wait, PROC", child_is_dead, wait_one,
-	    "epoll_wait poll waitid epoll_ctl close" },
+	    "epoll_wait waitid epoll_ctl close" },
 	{ "EV_ADD of VNODE", nothing, add_file,
 	    "fstat fstatfs inotify_init fcntl close epoll_ctl "
 	    "inotify_add_watch "
