@@ -76,6 +76,7 @@ confine_prepare(const struct program_conf *conf, char *why, size_t whysz)
 {
 	plan.mode = (enum sandbox_mode)conf->sandbox;
 	plan.sandbox.heir = upgrade_is_heir();
+	plan.sandbox.filter = upgrade_filter();
 	if (account_find(&plan.account, conf->user, conf->group, why, whysz) ==
 		-1 ||
 	    account_may(&plan.account, why, whysz) == -1)

@@ -233,6 +233,12 @@ sandbox_explain(int error, char *why, size_t whysz)
 		strlcat(why, " (" ONLY_THOSE ")", whysz);
 }
 
+uint64_t
+sandbox_filter(void)
+{
+	return granted.filter;
+}
+
 const char *
 sandbox_state(void)
 {

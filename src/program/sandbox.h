@@ -13,6 +13,7 @@
 #define KQUAY_SANDBOX_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "service.h"
 #include "words.h"
@@ -33,6 +34,7 @@ struct sandbox {
 	int root;             /* becomes other users for them */
 	int secrets;          /* has keys in its memory */
 	int heir;             /* begun by another, which is confined as well */
+	uint64_t filter;      /* what that one had; then what there is */
 };
 
 /*
@@ -69,6 +71,13 @@ int sandbox_enter(struct sandbox *s, enum sandbox_mode mode, char *why,
  */
 void sandbox_explain(int error, char *why, size_t whysz);
 
+/*
+ * What filters our system calls: a number that is another for another filter,
+ * or 0 if there is none.  One that a new program has inherited is not put on
+ * top of itself, which would fail after some hundred times.
+ */
+uint64_t sandbox_filter(void);
+
 /* What confines us, such as "seccomp, Landlock 3"; or "none", and why. */
 const char *sandbox_state(void);
 
@@ -82,10 +91,10 @@ void sandbox_free(struct sandbox *s);
 
 /*
  * The system's part of sandbox_enter(), told that s has no programs: state is
- * what sandbox_state() is to return.  0; or -1 and why if it had to leave out
+ * what sandbox_state() is to return, s->filter what sandbox_filter() is.  0; or -1 and why if it had to leave out
  * something, after all the rest was done.
  */
-int sandbox_confine(const struct sandbox *s, char *state, size_t statesz,
-    char *why, size_t whysz);
+int sandbox_confine(struct sandbox *s, char *state, size_t statesz, char *why,
+    size_t whysz);
 
 #endif

@@ -28,7 +28,7 @@ unveil_all(const struct words *words, const char *rights)
 }
 
 int
-sandbox_confine(const struct sandbox *s, char *state, size_t statesz, char *why,
+sandbox_confine(struct sandbox *s, char *state, size_t statesz, char *why,
     size_t whysz)
 {
 	if (unveil("/dev/null", "rw") == -1 ||

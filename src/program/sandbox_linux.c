@@ -21,6 +21,7 @@
 #include <sys/syscall.h>
 
 #include <linux/landlock.h>
+#include <linux/seccomp.h>
 #include <linux/sockios.h>
 
 #include <errno.h>
@@ -36,6 +37,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "balance.h"
 #include "sandbox.h"
 
 /* Of Landlock, by version; a header may be older than the kernel. */
@@ -58,6 +60,8 @@
 #define NAMESPACES                                                             \
 	(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC |         \
 	    CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET)
+
+#define BPF_MAX 32769 /* bytes of a filter, and one */
 
 struct ruleset {
 	int fd;
@@ -159,12 +163,14 @@ static int allow(const struct ruleset *, const char *, uint64_t);
 static int allow_all(const struct ruleset *, const struct words *, uint64_t);
 static int allow_folder_of(const struct ruleset *, const char *, uint64_t);
 static int allow_object(struct dl_phdr_info *, size_t, void *);
-static int do_less(int);
+static int do_less(int, uint64_t *);
+static int load(scmp_filter_ctx, uint64_t *);
+static uint64_t number_of(scmp_filter_ctx);
 static int allow_calls(scmp_filter_ctx, int);
 static int add_rules(scmp_filter_ctx, const char *);
 
 int
-sandbox_confine(const struct sandbox *s, char *state, size_t statesz, char *why,
+sandbox_confine(struct sandbox *s, char *state, size_t statesz, char *why,
     size_t whysz)
 {
 	int version, error, complete = 1;
@@ -179,7 +185,7 @@ sandbox_confine(const struct sandbox *s, char *state, size_t statesz, char *why,
 		snprintf(why, whysz, "Landlock: %s", strerror(-version));
 		complete = 0;
 	}
-	error = do_less(version > 0);
+	error = do_less(version > 0, &s->filter);
 	if (error != 0) {
 		snprintf(why, whysz, "seccomp: %s", strerror(error));
 		complete = 0;
@@ -348,9 +354,12 @@ allow_object(struct dl_phdr_info *info, size_t size, void *arg)
 
 /* -- system calls ---------------------------------------------------------- */
 
-/* 0, or an errno value.  Whether programs may be run is Landlock's to say. */
+/*
+ * 0, or an errno value.  Whether programs may be run is Landlock's to say.
+ * *before is the filter that we have already.
+ */
 static int
-do_less(int run)
+do_less(int run, uint64_t *before)
 {
 	scmp_filter_ctx filter;
 	int error;
@@ -364,9 +373,41 @@ do_less(int run)
 	if (error == 0)
 		error = allow_calls(filter, run);
 	if (error == 0)
-		error = seccomp_load(filter);
+		error = load(filter, before);
 	seccomp_release(filter);
 	return -error;
+}
+
+/* 0, or the negative of an errno value. */
+static int
+load(scmp_filter_ctx filter, uint64_t *before)
+{
+	uint64_t number = number_of(filter);
+	int error;
+
+	if (number != 0 && number == *before &&
+	    prctl(PR_GET_SECCOMP) == SECCOMP_MODE_FILTER)
+		return 0;
+	error = seccomp_load(filter);
+	*before = error == 0 ? number : 0;
+	return error;
+}
+
+/* A hash of its program; 0: not known. */
+static uint64_t
+number_of(scmp_filter_ctx filter)
+{
+	char text[BPF_MAX];
+	int fd[2];
+	ssize_t n = -1;
+
+	if (pipe2(fd, O_CLOEXEC | O_NONBLOCK) == -1)
+		return 0;
+	if (seccomp_export_bpf(filter, fd[1]) == 0)
+		n = read(fd[0], text, sizeof(text));
+	close(fd[0]);
+	close(fd[1]);
+	return n > 0 && n < BPF_MAX ? balance_hash(text, (size_t)n) : 0;
 }
 
 static int

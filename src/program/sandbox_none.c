@@ -9,7 +9,7 @@
 #include "sandbox.h"
 
 int
-sandbox_confine(const struct sandbox *s, char *state, size_t statesz, char *why,
+sandbox_confine(struct sandbox *s, char *state, size_t statesz, char *why,
     size_t whysz)
 {
 	snprintf(state, statesz, "none: not in this build");

@@ -1,15 +1,15 @@
 /*
  * Upgrading.
  *
- * What is passed on comes by a pipe, since there is no end to it; the
- *environment has its number, and that of the pipe for the answer:
+ * What is passed on comes by a pipe, since there is no end to it.  The
+ * environment has its number, and that of the pipe for the answer:
  *
  *	KQUAY_UPGRADE=ANSWER,WILL
  *
- * The will is lines:
+ * The will is lines: the sockets, and what filters our system calls.
  *
  *	FD:WORKER:ADDRESS
- *	...
+ *	filter:NUMBER
  *	end
  */
 #include <sys/types.h>
@@ -19,6 +19,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -33,10 +34,12 @@
 #include "desk.h"
 #include "launch.h"
 #include "log.h"
+#include "sandbox.h"
 #include "serve.h"
 #include "upgrade.h"
 
 #define PIPES "KQUAY_UPGRADE"
+#define FILTER "filter:"
 #define LAST_LINE "end\n"
 #define TIMER_IDENT 3 /* of the chief's; a service's is its address */
 
@@ -53,6 +56,7 @@ static char **arguments;
 static struct legacy *legacies;
 static size_t nlegacies;
 static int ready_pipe = -1;
+static uint64_t filter;
 
 /* The one that is to take our place. */
 static struct {
@@ -168,7 +172,7 @@ make_will(struct will *w)
 	if (w->text == NULL)
 		return -1;
 	rc = write_will(w);
-	fputs(LAST_LINE, w->text);
+	fprintf(w->text, FILTER "%" PRIu64 "\n" LAST_LINE, sandbox_filter());
 	return fclose(w->text) == EOF ? -1 : rc;
 }
 
@@ -419,6 +423,12 @@ upgrade_is_heir(void)
 	return ready_pipe != -1;
 }
 
+uint64_t
+upgrade_filter(void)
+{
+	return filter;
+}
+
 int
 upgrade_begin(void)
 {
@@ -451,7 +461,9 @@ read_will(int fd)
 	while (in != NULL && rc == 0 && getline(&line, &size, in) != -1) {
 		whole = strcmp(line, LAST_LINE) == 0;
 		line[strcspn(line, "\n")] = '\0';
-		if (!whole)
+		if (strncmp(line, FILTER, strlen(FILTER)) == 0)
+			filter = strtoull(line + strlen(FILTER), NULL, 10);
+		else if (!whole)
 			rc = add_legacy(line);
 	}
 	free(line);

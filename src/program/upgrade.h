@@ -10,6 +10,7 @@
 #define KQUAY_UPGRADE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "reload.h"
 
@@ -29,6 +30,9 @@ void upgrade_cancel(void);
 
 /* Are we one that is not ready yet? */
 int upgrade_is_heir(void);
+
+/* The sandbox_filter() of the earlier one; 0: it had none, or there is none. */
+uint64_t upgrade_filter(void);
 
 /* See what we have inherited.  0, or -1 having said what is wrong. */
 int upgrade_begin(void);
