@@ -142,18 +142,28 @@ uncatchable(int signo)
 	    (signal_bit(signo) & LIBC_SIGNALS) != 0;
 }
 
+/* What the thread itself did wrong; so none comes while it waits. */
+static BARE_CODE bool
+is_fault(int signo)
+{
+	switch (signo) {
+	case SIGSEGV:
+	case SIGBUS:
+	case SIGFPE:
+	case SIGILL:
+	case SIGTRAP:
+	case SIGSYS:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* The kernel asks whether it is ignored, and acts otherwise if it is. */
 static bool
 must_be_ignored(int signo)
 {
-	static const int asked[] = { SIGTTIN, SIGTTOU, SIGSEGV, SIGBUS, SIGFPE,
-		SIGILL, SIGTRAP, SIGSYS };
-	size_t i;
-
-	for (i = 0; i < sizeof(asked) / sizeof(asked[0]); i++)
-		if (asked[i] == signo)
-			return true;
-	return false;
+	return signo == SIGTTIN || signo == SIGTTOU || is_fault(signo);
 }
 
 /* The part of a disposition that hook() goes by. */
@@ -284,10 +294,11 @@ vforked_action(int signo, const struct sigaction *action, struct sigaction *old)
 	return 0;
 }
 
+/* Can it end a wait?  Those of faults are installed by sanitizers, too. */
 static BARE_CODE bool
-is_handler(void (*handler)(int))
+is_handler(int signo, void (*handler)(int))
 {
-	return handler != SIG_DFL && handler != SIG_IGN;
+	return handler != SIG_DFL && handler != SIG_IGN && !is_fault(signo);
 }
 
 BARE_CODE int
@@ -300,7 +311,7 @@ signal_action(int signo, const struct sigaction *action, struct sigaction *old)
 
 	if (real_sigaction == NULL)
 		find_real();
-	if (action != NULL && is_handler(action->sa_handler))
+	if (action != NULL && is_handler(signo, action->sa_handler))
 		__atomic_store_n(&handlers, true, __ATOMIC_RELAXED);
 	bit = signo < 1 || signo > LAST_SIGNAL ? 0 : signal_bit(signo);
 	watched =
@@ -512,7 +523,7 @@ signal_has_handlers(void)
 	     !__atomic_load_n(&handlers, __ATOMIC_RELAXED);
 	     signo++)
 		if (signal_action(signo, NULL, &now) == 0 &&
-		    is_handler(now.sa_handler))
+		    is_handler(signo, now.sa_handler))
 			__atomic_store_n(&handlers, true, __ATOMIC_RELAXED);
 	return __atomic_load_n(&handlers, __ATOMIC_RELAXED);
 }
