@@ -6,8 +6,15 @@
  *
  * The one thread waits for at most ANSWER_TIME; once that was not enough it no
  * longer waits until an answer has come.
+ *
+ * Who sends a byte now and then is never idle.  So the main thread shuts what
+ * has had CLIENT_TIME for a request, or for its answer; libmicrohttpd closes
+ *it.
  */
 #include <sys/types.h>
+#include <sys/event.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
 #include <netinet/in.h>
 #include <arpa/inet.h>
 
@@ -33,8 +40,16 @@
 #define MAX_OF_ADDRESS 32
 #define CLIENT_MEMORY 16384 /* for the head of a request */
 #define CLIENT_IDLE 15      /* s */
+#define CLIENT_TIME 10000   /* ms for a request, and as many for its answer */
 #define ANSWER_TIME 2000    /* ms */
 #define FRESH 200           /* ms for which an answer holds */
+
+/* A connection that libmicrohttpd has. */
+struct client {
+	LIST_ENTRY(client) next;
+	int fd;
+	int64_t since; /* the last request, or the beginning */
+};
 
 struct http {
 	struct kquay *q;
@@ -48,12 +63,14 @@ struct http {
 	int late;   /* and somebody has waited for it in vain */
 	int leaving;
 	struct status *answer;
+	LIST_HEAD(, client) clients;
 
 	/* Of HTTP's thread. */
 	struct status *status;
 	int64_t status_at;
 	/* Of the main thread. */
 	int gathering;
+	int timing; /* the timer runs */
 };
 
 /* What answers a GET of a path, apart from files. */
@@ -67,6 +84,11 @@ static int is_loopback(const char *);
 static int init_wait(struct http *);
 static void destroy(struct http *);
 static int http_open(struct kquay_conn *);
+static void watch_time(struct http *);
+static kquay_watch_fn on_time;
+static void on_connection(void *, struct MHD_Connection *, void **,
+    enum MHD_ConnectionNotificationCode);
+static void begin_anew(struct http *, struct MHD_Connection *);
 static enum MHD_Result on_request(void *, struct MHD_Connection *, const char *,
     const char *, const char *, const char *, size_t *, void **);
 static int host_is_ours(struct MHD_Connection *);
@@ -225,15 +247,15 @@ http_start(struct http *http)
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	http->daemon =
-	    MHD_start_daemon(MHD_USE_AUTO | MHD_USE_INTERNAL_POLLING_THREAD |
-		    MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ITC,
-		0, NULL, NULL, on_request, http, MHD_OPTION_CONNECTION_LIMIT,
-		(unsigned)MAX_CLIENTS, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
-		(unsigned)MAX_OF_ADDRESS, MHD_OPTION_CONNECTION_TIMEOUT,
-		(unsigned)CLIENT_IDLE, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-		(size_t)CLIENT_MEMORY, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-		MHD_OPTION_END);
+	http->daemon = MHD_start_daemon(MHD_USE_AUTO |
+		MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_NO_LISTEN_SOCKET |
+		MHD_USE_ITC,
+	    0, NULL, NULL, on_request, http, MHD_OPTION_CONNECTION_LIMIT,
+	    (unsigned)MAX_CLIENTS, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+	    (unsigned)MAX_OF_ADDRESS, MHD_OPTION_CONNECTION_TIMEOUT,
+	    (unsigned)CLIENT_IDLE, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+	    (size_t)CLIENT_MEMORY, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+	    MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_END);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (http->daemon != NULL)
 		return 0;
@@ -293,7 +315,79 @@ http_open(struct kquay_conn *c)
 		return -1;
 	kquay_close(c);
 	MHD_add_connection(http->daemon, fd, (struct sockaddr *)&ss, salen);
+	watch_time(http);
 	return 0;
+}
+
+static void
+watch_time(struct http *http)
+{
+	struct kevent ev;
+
+	if (http->timing)
+		return;
+	EV_SET(&ev, (uintptr_t)http, EVFILT_TIMER, EV_ADD | EV_ONESHOT, 0,
+	    CLIENT_TIME / 4, NULL);
+	http->timing = kquay_watch(http->q, &ev, on_time, http) == 0;
+}
+
+static void
+on_time(struct kquay *q, const struct kevent *ev, void *arg)
+{
+	struct http *http = arg;
+	struct client *c;
+	int left;
+
+	http->timing = 0;
+	pthread_mutex_lock(&http->lock);
+	LIST_FOREACH(c, &http->clients, next)
+		if (now() - c->since > CLIENT_TIME)
+			shutdown(c->fd, SHUT_RDWR);
+	left = !LIST_EMPTY(&http->clients);
+	pthread_mutex_unlock(&http->lock);
+	if (left)
+		watch_time(http);
+}
+
+/* In HTTP's thread; at the end its descriptor is still open. */
+static void
+on_connection(void *arg, struct MHD_Connection *c, void **context,
+    enum MHD_ConnectionNotificationCode what)
+{
+	struct http *http = arg;
+	struct client *client = *context;
+
+	pthread_mutex_lock(&http->lock);
+	if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+		if (client != NULL)
+			LIST_REMOVE(client, next);
+		free(client);
+		*context = NULL;
+	} else {
+		*context = client = calloc(1, sizeof(*client));
+		if (client != NULL) {
+			client->fd = MHD_get_connection_info(c,
+			    MHD_CONNECTION_INFO_CONNECTION_FD)
+					 ->connect_fd;
+			client->since = now();
+			LIST_INSERT_HEAD(&http->clients, client, next);
+		}
+	}
+	pthread_mutex_unlock(&http->lock);
+}
+
+/* A request is here. */
+static void
+begin_anew(struct http *http, struct MHD_Connection *c)
+{
+	const union MHD_ConnectionInfo *info =
+	    MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	struct client *client = info->socket_context;
+
+	pthread_mutex_lock(&http->lock);
+	if (client != NULL)
+		client->since = now();
+	pthread_mutex_unlock(&http->lock);
 }
 
 /*
@@ -314,6 +408,7 @@ on_request(void *arg, struct MHD_Connection *c, const char *path,
 		return answer_error(c, MHD_HTTP_CONTENT_TOO_LARGE);
 	if (*seen == NULL) {
 		*seen = http;
+		begin_anew(http, c);
 		return MHD_YES;
 	}
 	if (!http->public && !host_is_ours(c))

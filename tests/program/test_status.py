@@ -1,7 +1,9 @@
 """The status page over HTTP: metrics, JSON, and what is not there."""
 
+import contextlib
 import json
 import re
+import select
 import shutil
 import socket
 import subprocess
@@ -219,6 +221,28 @@ def test_garbage(page, garbage):
             answer = b""
     assert not re.match(rb"HTTP/1.1 2", answer), answer
     assert curl(page.url + "/health")[0] == 200
+
+
+def test_who_is_never_done(page):
+    """A byte now and then holds a place for some seconds, not for ever."""
+    end = time.monotonic() + DEADLINE
+    places = 32
+    slow = [connect(f"127.0.0.1:{page.port}") for _ in range(places)]
+    poll = select.poll()
+    for c in slow:
+        c.sendall(b"GET /health HTTP/1.1\r\nx: ")
+        poll.register(c, select.POLLIN | select.POLLHUP)
+    with connect(f"127.0.0.1:{page.port}") as c:
+        with contextlib.suppress(ConnectionResetError):
+            assert c.recv(1) == b""  # there is no place for one more
+    while len(poll.poll(200)) < places:
+        assert time.monotonic() < end, "all are closed"
+        for c in slow:
+            with contextlib.suppress(OSError):
+                c.send(b"y")
+    assert curl(page.url + "/health")[0] == 200
+    for c in slow:
+        c.close()
 
 
 def test_a_crowd(page):
