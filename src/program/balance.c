@@ -17,11 +17,11 @@
 #include <math.h>
 
 #include "balance.h"
+#include "hash.h"
 
 static struct endpoint *round_robin(struct endpoint *);
 static struct endpoint *least(struct endpoint *);
 static struct endpoint *by_hash(struct endpoint *, uint64_t);
-static uint64_t mix(uint64_t);
 
 struct endpoint *
 balance_choose(enum upstream_balance balance, struct endpoint *first,
@@ -90,7 +90,7 @@ by_hash(struct endpoint *first, uint64_t source)
 
 	for (e = first; e != NULL; e = e->also) {
 		/* 53 bits of the hash, and never 0 nor 1. */
-		u = ((double)(mix(source ^ e->key) >> 11) + 0.5) * 0x1p-53;
+		u = ((double)(hash_mix(source ^ e->key) >> 11) + 0.5) * 0x1p-53;
 		number = -log(u) / e->weight;
 		if (best == NULL || number < lowest) {
 			best = e;
@@ -98,26 +98,4 @@ by_hash(struct endpoint *first, uint64_t source)
 		}
 	}
 	return best;
-}
-
-/* FNV-1a, whose high bits are poor, and mixed for that. */
-uint64_t
-balance_hash(const void *data, size_t len)
-{
-	const unsigned char *p = data;
-	uint64_t h = 0xcbf29ce484222325;
-
-	while (len-- > 0)
-		h = (h ^ *p++) * 0x100000001b3;
-	return mix(h);
-}
-
-/* Every bit of x decides over every bit of the result (splitmix64). */
-static uint64_t
-mix(uint64_t x)
-{
-	x += 0x9e3779b97f4a7c15;
-	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-	x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-	return x ^ (x >> 31);
 }

@@ -13,7 +13,4 @@
 struct endpoint *balance_choose(enum upstream_balance balance,
     struct endpoint *first, uint64_t source);
 
-/* A number that tells texts apart, the same in every process. */
-uint64_t balance_hash(const void *data, size_t len);
-
 #endif

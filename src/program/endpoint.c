@@ -17,8 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "balance.h"
 #include "endpoint.h"
+#include "hash.h"
 #include "log.h"
 #include "lookup.h"
 
@@ -157,7 +157,7 @@ endpoint_new(struct upstream *up, const struct target *t, const char *name,
 	e->host = to[1];
 	e->text = to[2];
 	e->port = to[3];
-	e->key = balance_hash(text, strlen(text));
+	e->key = hash(text, strlen(text));
 	e->id = ++up->last_id;
 	e->weight = t->weight;
 	e->max = t->max != 0 ? t->max : up->conf.max_per_target;

@@ -2,9 +2,9 @@
  * Asking the loops of all workers, each in its own thread.  Called from the
  * main thread, which also gets the answer, later; nobody waits.
  *
- * At most GATHER_MAX questions are open at a time.  Lists of connections are made
- * one after the other, a turn of the loops between them: each takes its time,
- * and callers do not wait for all of them.
+ * At most GATHER_MAX questions are open at a time.  Lists of connections are
+ * made one after the other, a turn of the loops between them: each takes its
+ * time, and callers do not wait for all of them.
  */
 #ifndef KQUAY_GATHER_H
 #define KQUAY_GATHER_H

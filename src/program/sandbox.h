@@ -91,8 +91,8 @@ void sandbox_free(struct sandbox *s);
 
 /*
  * The system's part of sandbox_enter(), told that s has no programs: state is
- * what sandbox_state() is to return, s->filter what sandbox_filter() is.  0; or -1 and why if it had to leave out
- * something, after all the rest was done.
+ * what sandbox_state() is to return, s->filter what sandbox_filter() is.  0; or
+ * -1 and why if it had to leave out something, after all the rest was done.
  */
 int sandbox_confine(struct sandbox *s, char *state, size_t statesz, char *why,
     size_t whysz);

@@ -37,7 +37,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "balance.h"
+#include "hash.h"
 #include "sandbox.h"
 
 /* Of Landlock, by version; a header may be older than the kernel. */
@@ -407,7 +407,7 @@ number_of(scmp_filter_ctx filter)
 		n = read(fd[0], text, sizeof(text));
 	close(fd[0]);
 	close(fd[1]);
-	return n > 0 && n < BPF_MAX ? balance_hash(text, (size_t)n) : 0;
+	return n > 0 && n < BPF_MAX ? hash(text, (size_t)n) : 0;
 }
 
 static int

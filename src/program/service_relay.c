@@ -30,8 +30,8 @@
 
 #include <kquay.h>
 
-#include "balance.h"
 #include "check.h"
+#include "hash.h"
 #include "log.h"
 #include "relay_conf.h"
 #include "running.h"
@@ -606,11 +606,11 @@ source_of(struct kquay_conn *c)
 	pid_t pid;
 
 	if (sa->sa_family == AF_INET)
-		return balance_hash(&in4->sin_addr, sizeof(in4->sin_addr));
+		return hash(&in4->sin_addr, sizeof(in4->sin_addr));
 	if (sa->sa_family == AF_INET6)
-		return balance_hash(&in6->sin6_addr, sizeof(in6->sin6_addr));
+		return hash(&in6->sin6_addr, sizeof(in6->sin6_addr));
 	(void)kquay_peercred(c, &uid, &gid, &pid);
-	return balance_hash(&uid, sizeof(uid));
+	return hash(&uid, sizeof(uid));
 }
 
 static int64_t
