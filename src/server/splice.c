@@ -271,6 +271,7 @@ move(struct kquay_conn *c)
 		return -1;
 	}
 	if (n == 0) {
+		c->active = q->tick;
 		c->flags |= C_EOF;
 		at_end(c);
 	} else if (n == -1)

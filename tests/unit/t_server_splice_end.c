@@ -122,6 +122,32 @@ START_TEST(idle)
 }
 END_TEST
 
+/* Nor is it idle whose end has just come, behind bulk. */
+START_TEST(idle_after_an_end)
+{
+	struct kquay_conf conf = { .maxconn = 8, .idle = 1000 };
+	struct stream there;
+
+	pair_start(&pair_service, &clockwork, &conf);
+	ck_assert_int_eq(kquay_splice(ends[0], ends[1]), 0);
+	there = (struct stream){ .from = peers[0],
+		.to = peers[1],
+		.total = UINT64_MAX };
+	UNTIL((stream_in(&there), stream_out(&there), there.got > 1 << 20));
+	UNTIL((stream_out(&there), there.got == there.sent));
+	kquay_timeout(ends[1], -1, 0);
+	kit_clock += 800;
+	shutdown(peers[0], SHUT_WR);
+	kit_expect_end(peers[1], "");
+	kit_clock += 800;
+	kit_settle();
+	ck_assert_int_eq(ended[0].n + ended[1].n, 0);
+	kit_clock += 300;
+	pair_ends_with(KQUAY_IDLE, KQUAY_DONE);
+	pair_end();
+}
+END_TEST
+
 START_TEST(life)
 {
 	pair_begin(&clockwork);
@@ -232,7 +258,8 @@ START_TEST(wrong_arguments)
 END_TEST
 
 static const TTest **const tests[] = { &reset, &reset_of_the_receiver,
-	&close_delivers, &abort_resets_both, &idle, &life, &stop, &freed,
-	&close_from_callback, &closed_at_once, &wrong_arguments };
+	&close_delivers, &abort_resets_both, &idle, &idle_after_an_end, &life,
+	&stop, &freed, &close_from_callback, &closed_at_once,
+	&wrong_arguments };
 
 KIT_MAIN("splice_end", tests)
