@@ -30,7 +30,8 @@ def all_serve(pid, where):
         for _ in range(2):
             callers[-1].sendall(b"hello")
             assert callers[-1].recv(5) == b"hello"
-        return all(n >= before[task] + 5 for task, n in waits(pid).items())
+        return all(n >= before.setdefault(task, n) + 5
+                   for task, n in waits(pid).items())
 
     try:
         until(one_more, f"all threads serve {where}")
