@@ -413,30 +413,43 @@ vnode_detach(struct kqueue *q, struct object *o)
 	free(v);
 }
 
-static int
-vnode_attach(struct kqueue *q, struct object *o, const struct kevent *kev)
-{
-	int fd = (int)o->o_ident, error;
-	struct vnode *v;
+enum { ATTACH_TRIES = 8 };
 
-	if ((v = calloc(1, sizeof(*v))) == NULL)
-		return ENOMEM;
+/* EBADF also if the number names another file by the end: then once more. */
+static int
+attach(struct kqueue *q, struct object *o, uint32_t wanted)
+{
+	struct vnode *v = vnode_of(o);
+	int fd = (int)o->o_ident, error;
+
 	if (fstat(fd, &v->v_seen) == -1)
-		error = errno;
-	else
-		error = check_type(fd, &v->v_seen);
-	if (error != 0) {
-		free(v);
+		return errno;
+	if ((error = check_type(fd, &v->v_seen)) != 0)
 		return error;
-	}
 	v->v_self = (struct observer){ .ob_fd = fd,
 		.ob_object = o->o_index,
 		.ob_kind = OBSERVER_VNODE };
 	v->v_parent = v->v_self;
 	v->v_parent.ob_kind = OBSERVER_PARENT;
-	o->o_state = v;
-	if ((error = observe(q, o, kev->fflags)) != 0)
-		vnode_detach(q, o);
+	if ((error = observe(q, o, wanted)) != 0) {
+		inotify_forget(q, &v->v_self);
+		inotify_forget(q, &v->v_parent);
+	}
+	return error;
+}
+
+static int
+vnode_attach(struct kqueue *q, struct object *o, const struct kevent *kev)
+{
+	int tries = ATTACH_TRIES, error;
+
+	if ((o->o_state = calloc(1, sizeof(struct vnode))) == NULL)
+		return ENOMEM;
+	do
+		error = attach(q, o, kev->fflags);
+	while (error == EBADF && --tries > 0);
+	if (error != 0)
+		free(o->o_state);
 	else
 		o->o_knote.kn_fflags = kev->fflags;
 	return error;
